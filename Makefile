@@ -1,0 +1,52 @@
+# The commands of this project; `make` alone lists them.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PLATFORM_LOCK := deploy/locks/dev.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test check format lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
+
+setup: $(VENV)/.installed  ## install everything into .venv, from hash-locked requirements
+
+$(VENV)/.installed: deploy/locks/uv.txt $(PLATFORM_LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(f"selfnorm needs Python 3.11 or newer; {sys.executable} is {sys.version.split()[0]}. Say PYTHON=/path/to/python3.11 make ...") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r deploy/locks/uv.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(PLATFORM_LOCK)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup  ## train and serve the article's network on a real table, from end to end
+	$(BIN)/selfnorm demo
+
+up: setup  ## run the whole service on this machine, data in ./data (ctrl-C ends it)
+	$(BIN)/selfnorm up --data-dir data
+
+test: setup  ## run every test, those against a real Valkey and a real PostgreSQL included
+	$(BIN)/python -m pytest
+
+check: setup  ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+format: setup  ## format the code and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11 pyproject.toml
+
+lock: setup  ## write the lock files anew, with the newest versions that pyproject.toml allows
+	$(LOCK) --upgrade --extra api --extra worker --extra test deploy/locks/build.in -o deploy/locks/dev.txt
+	$(LOCK) --extra api deploy/locks/build.in -c deploy/locks/dev.txt -o deploy/locks/api.txt
+	$(LOCK) --extra worker deploy/locks/build.in -c deploy/locks/dev.txt -o deploy/locks/worker.txt
+	echo uv | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --upgrade --python-version 3.11 - -o deploy/locks/uv.txt
+
+clean:  ## remove the environment and what the demo left
+	rm -rf $(VENV) .demo

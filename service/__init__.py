@@ -1,0 +1,1 @@
+"""The product: everything but training; this package never loads TensorFlow."""

@@ -1,0 +1,1 @@
+"""The REST interface: the only place that knows FastAPI and HTTP."""

@@ -1,0 +1,1 @@
+"""Pure rules and values: numpy and pydantic, no input or output."""

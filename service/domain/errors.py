@@ -1,0 +1,255 @@
+"""Every way in which a request or a training can go wrong, one class per fact; no status codes here.
+
+SelfnormError
+├── InvalidInput            the caller must change the request; carries every violation
+│   ├── InvalidSpec             a job spec that does not fit its data or the limits
+│   ├── InvalidRows             rows that a model cannot take
+│   └── InvalidTable            an uploaded file that is no table
+├── MalformedRequest        not even the form is right
+│   └── InvalidPageToken
+├── NotFound                UnknownDataset, UnknownJob, UnknownModel, UnknownVersion, UnknownAlias
+├── Conflict                the thing exists, its state forbids it
+│   ├── JobIsFinal, JobIsNotFinal, DatasetInUse, DatasetIsBuiltin, DatasetNotHere
+│   └── ModelNotReady
+├── TooLarge
+├── TrainingFailed          a job ends as failed with this code
+│   ├── TrainingDiverged, ParityFailed, DatasetUnavailable
+├── LeaseLost               another worker owns the job now; write nothing more
+└── CorruptBlob             stored bytes do not have their hash
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing that is wrong: where (a JSON pointer such as ``#/network/units``) and what."""
+
+    pointer: str
+    detail: str
+
+
+class SelfnormError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+    code: ClassVar[str] = "error"
+    """A stable word for programs."""
+
+
+class InvalidInput(SelfnormError):
+    """Well formed but not acceptable."""
+
+    code = "invalid"
+
+    def __init__(self, violations: list[Violation]) -> None:
+        self.violations = violations
+        super().__init__("; ".join(f"{item.pointer}: {item.detail}" for item in violations))
+
+
+class InvalidSpec(InvalidInput):
+    """A job spec that does not fit its data set or the limits of this service."""
+
+    code = "invalid_spec"
+
+
+class InvalidRows(InvalidInput):
+    """Rows that a model cannot take."""
+
+    code = "invalid_rows"
+
+
+class InvalidTable(InvalidInput):
+    """An uploaded file that cannot be read as a table."""
+
+    code = "invalid_table"
+
+
+class MalformedRequest(SelfnormError):
+    """The request has not the form that the contract describes."""
+
+    code = "malformed_request"
+
+
+class InvalidPageToken(MalformedRequest):
+    """A page token that this service did not give out."""
+
+    code = "invalid_page_token"
+
+    def __init__(self) -> None:
+        super().__init__("page_token is not one that this service gave; take next_page_token from the page before")
+
+
+class NotFound(SelfnormError):
+    """Nothing of that kind under that name."""
+
+    code = "not_found"
+
+
+class UnknownDataset(NotFound):
+    """No data set has this id."""
+
+    code = "unknown_dataset"
+
+    def __init__(self, dataset_id: str) -> None:
+        super().__init__(f"no data set has the id {dataset_id[:64]!r}; GET /datasets lists them")
+
+
+class UnknownJob(NotFound):
+    """No job has this id."""
+
+    code = "unknown_job"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no job has the id {job_id[:64]!r}; GET /jobs lists them")
+
+
+class UnknownModel(NotFound):
+    """No model has this name."""
+
+    code = "unknown_model"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no model is named {name[:64]!r}; GET /models lists them")
+
+
+class UnknownVersion(NotFound):
+    """The model has no such version."""
+
+    code = "unknown_version"
+
+    def __init__(self, name: str, version: int) -> None:
+        super().__init__(f"model {name!r} has no version {version}; GET /models/{name} lists its versions")
+
+
+class UnknownAlias(NotFound):
+    """The model has no such alias."""
+
+    code = "unknown_alias"
+
+    def __init__(self, name: str, alias: str) -> None:
+        super().__init__(f"model {name!r} has no alias {alias[:64]!r}; name a version or leave both out for the newest")
+
+
+class Conflict(SelfnormError):
+    """The state of the thing forbids what was asked."""
+
+    code = "conflict"
+
+
+class JobIsFinal(Conflict):
+    """A job that has ended cannot be changed any more."""
+
+    code = "job_is_final"
+
+    def __init__(self, job_id: str, state: str) -> None:
+        super().__init__(f"job {job_id} has ended as {state}; only a job that has not ended can be cancelled")
+
+
+class JobIsNotFinal(Conflict):
+    """A job that still runs cannot be deleted."""
+
+    code = "job_is_not_final"
+
+    def __init__(self, job_id: str, state: str) -> None:
+        super().__init__(f"job {job_id} is {state}; cancel it first, then delete it")
+
+
+class DatasetInUse(Conflict):
+    """Jobs that have not ended need this data set."""
+
+    code = "dataset_in_use"
+
+    def __init__(self, dataset_id: str, jobs: int) -> None:
+        super().__init__(f"{jobs} unfinished job(s) need data set {dataset_id}; cancel them or wait, then delete it")
+
+
+class DatasetIsBuiltin(Conflict):
+    """Built-in data sets belong to the service."""
+
+    code = "dataset_is_builtin"
+
+    def __init__(self, dataset_id: str) -> None:
+        super().__init__(f"{dataset_id} is built in and cannot be deleted; only uploads can")
+
+
+class DatasetNotHere(Conflict):
+    """The rows of this built-in data set are not on this machine."""
+
+    code = "dataset_not_here"
+
+    def __init__(self, dataset_id: str) -> None:
+        super().__init__(
+            f"the rows of {dataset_id} are not stored here: a worker downloads them when a job needs them. "
+            "Set SELFNORM_DATASETS_DIR to a folder that holds its files to read them from there"
+        )
+
+
+class ModelNotReady(Conflict):
+    """The first version of this model is still being trained."""
+
+    code = "model_not_ready"
+
+    def __init__(self, name: str, job_id: str, state: str) -> None:
+        super().__init__(f"model {name!r} has no version yet: its job {job_id} is {state}; wait with GET /jobs/{job_id}?wait=30")
+
+
+class TooLarge(SelfnormError):
+    """More bytes than this service takes at once."""
+
+    code = "too_large"
+
+
+class TrainingFailed(SelfnormError):
+    """A training that ends without a model; the code and the text are stored with the job."""
+
+    code = "training_failed"
+
+
+class TrainingDiverged(TrainingFailed):
+    """The loss became NaN or infinite."""
+
+    code = "training_diverged"
+
+    def __init__(self, epoch: int, learning_rate: float) -> None:
+        self.epoch = epoch
+        super().__init__(
+            f"the loss was not finite in epoch {epoch}. The learning rate {learning_rate:g} is probably too high "
+            "for this network: try a tenth of it, or fewer hidden layers"
+        )
+
+
+class ParityFailed(TrainingFailed):
+    """The served form of the network does not agree with Keras."""
+
+    code = "parity_failed"
+
+    def __init__(self, difference: float, tolerance: float) -> None:
+        super().__init__(
+            f"the served network differs from the trained one by {difference:.3g} where {tolerance:g} is allowed; "
+            "no model was registered. Activations that have grown very large cause this: try a lower learning rate"
+        )
+
+
+class DatasetUnavailable(TrainingFailed):
+    """The data cannot be read where the training runs."""
+
+    code = "dataset_unavailable"
+
+
+class LeaseLost(SelfnormError):
+    """Another worker owns the job now."""
+
+    code = "lease_lost"
+
+    def __init__(self, job_id: str, fence: int) -> None:
+        super().__init__(f"job {job_id} is no longer held under fence {fence}")
+
+
+class CorruptBlob(SelfnormError):
+    """Stored bytes are missing or do not have their hash."""
+
+    code = "corrupt_blob"
+
+    def __init__(self, sha256: str) -> None:
+        super().__init__(f"the stored bytes {sha256} are missing or damaged; restore the database from a backup")

@@ -1,0 +1,86 @@
+"""What a job is and which states it can be in; knows nothing of how jobs are stored or run."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class JobState(StrEnum):
+    """The life of a job: queued -> running -> succeeded | failed, with cancelling -> cancelled beside it."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a job in this state never changes again."""
+        return self in FINAL_STATES
+
+
+FINAL_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+ACTIVE_STATES = frozenset(JobState) - FINAL_STATES
+HELD_STATES = frozenset({JobState.RUNNING, JobState.CANCELLING})
+"""States in which a worker holds a lease on the job."""
+
+MAX_LOSSES = 3
+"""A job that has cost this many workers without finishing an epoch is failed: it is probably what kills them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One request for a training, and how far it has come."""
+
+    id: str
+    number: int
+    state: JobState
+    spec: dict[str, Any]
+    dataset_id: str
+    model_name: str
+    tags: list[str]
+    attempts: int
+    epoch: int
+    epochs: int
+    rows_per_second: float | None
+    eta_seconds: float | None
+    best_epoch: int | None
+    test_metrics: dict[str, float | None] | None
+    model_version: int | None
+    error_code: str | None
+    error_detail: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    queue_position: int | None = None
+    latest: dict[str, Any] | None = None
+    best: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's right to run a job: every later write carries the fence."""
+
+    job_id: str
+    fence: int
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """What one epoch measured; ``metrics`` holds loss, val_loss, accuracy and so on in the target's units."""
+
+    epoch: int
+    metrics: dict[str, float | None]
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a heartbeat brings back."""
+
+    cancel_requested: bool = field(default=False)

@@ -1,0 +1,141 @@
+"""Every table of the database; ``migrations/`` holds how it came to be."""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+from service.storage.database import UtcTime, database_time
+
+SCHEMA_REVISION = "0001"
+"""The migration that this code needs; a test holds it against ``migrations/``."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Serial = BigInteger().with_variant(Integer, "sqlite")
+"""Counts up by itself; lists are ordered by it, newest first."""
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("created_at", UtcTime, nullable=False, default=database_time()),
+    comment="Files by the hash of their content: data sets, weights, ONNX graphs",
+)
+
+blob_parts = Table(
+    "blob_parts",
+    metadata,
+    Column("sha256", String(64), ForeignKey("blobs.sha256", ondelete="CASCADE"), primary_key=True),
+    Column("part", Integer, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+    comment="The bytes of a blob in rows of at most 1 MiB",
+)
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("number", Serial, primary_key=True, autoincrement=True),
+    Column("id", String(100), nullable=False, unique=True),
+    Column("name", String(100), nullable=False),
+    Column("builtin", Boolean, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("columns", JSON, nullable=False),
+    Column("default_target", Text),
+    Column("official_test_rows", Integer, nullable=False, default=0),
+    Column("sha256", String(64), ForeignKey("blobs.sha256")),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("created_at", UtcTime, nullable=False, default=database_time()),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("number", Serial, primary_key=True, autoincrement=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("state", String(16), nullable=False),
+    Column("spec", JSON, nullable=False, comment="completed, every default written out"),
+    Column("dataset_id", String(100), nullable=False, index=True),
+    Column("model_name", String(100), nullable=False, index=True),
+    Column("tags", JSON, nullable=False),
+    Column("fence", Integer, nullable=False, default=0, comment="counts claims; every write of a worker carries it"),
+    Column("losses", Integer, nullable=False, default=0, comment="workers lost since the last finished epoch"),
+    Column("worker", String(200), comment="who holds the lease"),
+    Column("lease_until", UtcTime),
+    Column("claimable_at", UtcTime, nullable=False, default=database_time(), comment="back-off after a loss"),
+    Column("rung_at", UtcTime, comment="when the doorbell last rang for it"),
+    Column("epoch", Integer, nullable=False, default=0),
+    Column("epochs", Integer, nullable=False),
+    Column("rows_per_second", Float),
+    Column("eta_seconds", Float),
+    Column("best_epoch", Integer),
+    Column("test_metrics", JSON(none_as_null=True)),
+    Column("model_version", Integer),
+    Column("error_code", String(64)),
+    Column("error_detail", Text),
+    Column("created_at", UtcTime, nullable=False, default=database_time()),
+    Column("started_at", UtcTime),
+    Column("finished_at", UtcTime),
+    CheckConstraint("state in ('queued','running','cancelling','succeeded','failed','cancelled')", name="known_state"),
+    Index("ix_jobs_state_number", "state", "number"),
+)
+
+epochs = Table(
+    "epochs",
+    metadata,
+    Column("job_id", String(32), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("metrics", JSON, nullable=False, comment="loss, val_loss, accuracy ... in the target's own units"),
+    Column("learning_rate", Float, nullable=False),
+    Column("seconds", Float, nullable=False),
+    comment="One row per finished epoch of a job",
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("number", Serial, primary_key=True, autoincrement=True),
+    Column("name", String(100), nullable=False, unique=True),
+    Column("newest_version", Integer, nullable=False),
+    Column("created_at", UtcTime, nullable=False, default=database_time()),
+)
+
+model_versions = Table(
+    "model_versions",
+    metadata,
+    Column("name", String(100), ForeignKey("models.name"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("job_id", String(32), nullable=False, unique=True),
+    Column("spec", JSON, nullable=False),
+    Column("data_sha256", String(64), comment="of the training table's Parquet file; null for the article's tables"),
+    Column("inputs", JSON, nullable=False, comment="feature names with the mean and scale of the training rows"),
+    Column("outputs", JSON, nullable=False, comment="task, target, classes, or the target's mean and scale"),
+    Column("metrics", JSON, nullable=False),
+    Column("parity", JSON, nullable=False, comment="how far the served form is from Keras"),
+    Column("parameters", BigInteger, nullable=False),
+    Column("environment", JSON, nullable=False, comment="versions of the libraries that trained it"),
+    Column("weights_sha256", String(64), ForeignKey("blobs.sha256"), nullable=False),
+    Column("onnx_sha256", String(64), ForeignKey("blobs.sha256"), nullable=False),
+    Column("created_at", UtcTime, nullable=False, default=database_time()),
+)

@@ -1,0 +1,1 @@
+"""Tables: files in, named columns out, stored as Parquet."""
