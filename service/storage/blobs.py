@@ -5,6 +5,7 @@ import hashlib
 from sqlalchemy import Connection, delete, insert, select
 
 from service.domain.errors import CorruptBlob
+from service.storage.database import upsert
 from service.storage.tables import blob_parts, blobs, datasets, model_versions
 
 PART_BYTES = 1 << 20
@@ -13,9 +14,9 @@ PART_BYTES = 1 << 20
 def put(connection: Connection, content: bytes) -> str:
     """Store bytes and return their sha256; the same content is stored once."""
     sha256 = hashlib.sha256(content).hexdigest()
-    if connection.execute(select(blobs.c.sha256).where(blobs.c.sha256 == sha256)).first():
+    new = upsert(connection, blobs).values(sha256=sha256, size_bytes=len(content)).on_conflict_do_nothing()
+    if connection.execute(new.returning(blobs.c.sha256)).first() is None:
         return sha256
-    connection.execute(insert(blobs).values(sha256=sha256, size_bytes=len(content)))
     for part, start in enumerate(range(0, len(content), PART_BYTES)):
         values = {"sha256": sha256, "part": part, "data": content[start : start + PART_BYTES]}
         connection.execute(insert(blob_parts).values(values))

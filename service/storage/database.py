@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, DateTime, Engine, Float, create_engine, event, select
+from sqlalchemy import Connection, DateTime, Engine, Float, Table, create_engine, event, literal, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect, make_url
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.ext.compiler import compiles
@@ -50,8 +51,6 @@ class database_time(FunctionElement[datetime]):  # noqa: N801  # reads as the SQ
     name = "database_time"
 
     def __init__(self, seconds: float = 0.0) -> None:
-        from sqlalchemy import literal  # noqa: PLC0415
-
         super().__init__(literal(float(seconds), Float))
 
 
@@ -107,6 +106,12 @@ class Database:
     def close(self) -> None:
         """Close every connection of the pool."""
         self.engine.dispose()
+
+
+def upsert(connection: Connection, table: Table) -> Any:
+    """Return this database's INSERT that knows ON CONFLICT; both dialects spell it alike."""
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    return dialect.insert(table)
 
 
 def _configure_sqlite(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:

@@ -1,0 +1,76 @@
+"""What a registered model is; knows nothing of how it was trained or how it is served."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+ClassLabel = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The columns that a model takes, in order, with the training rows' mean and scale."""
+
+    features: tuple[str, ...]
+    kinds: tuple[str, ...]
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What a model answers: one of ``classes``, or a number in the target's own units."""
+
+    task: str
+    target: str
+    classes: tuple[ClassLabel, ...] = ()
+    mean: float = 0.0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """Everything that a finished training hands over to be registered and served."""
+
+    name: str
+    job_id: str
+    spec: dict[str, Any]
+    data_sha256: str | None
+    inputs: Inputs
+    outputs: Outputs
+    metrics: dict[str, Any]
+    parity: dict[str, float]
+    parameters: int
+    environment: dict[str, str]
+    weights: bytes
+    onnx: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """A registered, versioned, servable network."""
+
+    name: str
+    version: int
+    job_id: str
+    spec: dict[str, Any]
+    data_sha256: str | None
+    inputs: Inputs
+    outputs: Outputs
+    metrics: dict[str, Any]
+    parity: dict[str, float]
+    parameters: int
+    environment: dict[str, str]
+    weights_sha256: str
+    onnx_sha256: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A name under which versions are registered."""
+
+    name: str
+    newest_version: int
+    created_at: datetime
+    versions: tuple[ModelVersion, ...]

@@ -1,0 +1,54 @@
+"""Networks that answer: ONNX Runtime sessions, kept while they are used."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+INPUT_NAME = "x"
+OUTPUT_NAME = "y"
+
+
+class ServedNetwork:
+    """One graph in memory; safe to call from many threads."""
+
+    def __init__(self, graph: bytes) -> None:
+        options = onnxruntime.SessionOptions()
+        # One thread: for small networks the hand-over costs more than it brings, and the bits stay the same everywhere.
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+    def run(self, rows: NDArray[np.float64]) -> NDArray[np.floating]:
+        """Answer raw rows, float64 (rows, features).
+
+        Returns probabilities, float32 (rows, classes), or predictions in the target's units, float64 (rows, 1).
+        """
+        answer: NDArray[np.floating] = self._session.run([OUTPUT_NAME], {INPUT_NAME: rows})[0]
+        return answer
+
+
+class SessionCache:
+    """The networks used last, by the hash of their graph."""
+
+    def __init__(self, capacity: int = 64) -> None:
+        self._capacity = capacity
+        self._networks: OrderedDict[str, ServedNetwork] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, sha256: str, load: Callable[[], bytes]) -> ServedNetwork:
+        """Return the network with this hash; ``load`` fetches its graph where it is not in memory."""
+        with self._lock:
+            if network := self._networks.get(sha256):
+                self._networks.move_to_end(sha256)
+                return network
+        network = ServedNetwork(load())
+        with self._lock:
+            self._networks[sha256] = network
+            while len(self._networks) > self._capacity:
+                self._networks.popitem(last=False)
+        return network

@@ -1,0 +1,62 @@
+"""Build the Keras network that a spec describes."""
+
+from typing import Any
+
+import keras
+
+from service.domain.spec import JobSpec, NetworkSpec, SnnSpec, TrainingSpec
+
+OPTIMIZERS = {
+    "nadam": keras.optimizers.Nadam,
+    "adam": keras.optimizers.Adam,
+    "sgd": keras.optimizers.SGD,
+    "adamw": keras.optimizers.AdamW,
+}
+
+
+def build(network: NetworkSpec, features: int, outputs: int, seed: int) -> keras.Model:
+    """Return an untrained network: rows (batch, features) in, logits or one standardized number (batch, outputs) out.
+
+    Hidden layers are Dense, then batch normalization where asked, then the activation, then dropout. A self-normalizing
+    network has SELU, LeCun-normal weights, zero biases and alpha dropout (Klambauer et al. 2017). Every random part has
+    a seed of its own.
+    """
+    seeds = iter(range(seed * 1000, seed * 1000 + 1000))
+    layers: list[Any] = [keras.Input((features,), name="rows")]
+    for number, units in enumerate(network.widths, start=1):
+        initializer = _initializer(network.initializer, next(seeds))
+        layers.append(keras.layers.Dense(units, kernel_initializer=initializer, name=f"dense_{number}"))
+        if network.normalization == "batch":
+            layers.append(keras.layers.BatchNormalization(name=f"batch_normalization_{number}"))
+        layers.append(keras.layers.Activation(network.activation, name=f"{network.activation}_{number}"))
+        if network.dropout:
+            dropout = keras.layers.AlphaDropout if isinstance(network, SnnSpec) else keras.layers.Dropout
+            layers.append(dropout(network.dropout, seed=next(seeds), name=f"dropout_{number}"))
+    # The head starts from LeCun normal as well: its inputs have unit variance, so its outputs have too.
+    head = keras.initializers.LecunNormal(seed=next(seeds))
+    layers.append(keras.layers.Dense(outputs, kernel_initializer=head, name="head"))
+    return keras.Sequential(layers)
+
+
+def optimizer(training: TrainingSpec) -> keras.optimizers.Optimizer:
+    """Return the optimizer of a completed spec."""
+    weight_decay = training.weight_decay or None
+    return OPTIMIZERS[training.optimizer](learning_rate=training.learning_rate, weight_decay=weight_decay)
+
+
+def loss(spec: JobSpec) -> keras.losses.Loss:
+    """Return the loss: cross-entropy on logits, or squared error of the standardized target."""
+    if spec.task == "classification":
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return keras.losses.MeanSquaredError()
+
+
+def _initializer(name: str, seed: int) -> keras.initializers.Initializer:
+    classes = {
+        "glorot_uniform": keras.initializers.GlorotUniform,
+        "glorot_normal": keras.initializers.GlorotNormal,
+        "he_normal": keras.initializers.HeNormal,
+        "lecun_normal": keras.initializers.LecunNormal,
+        "normal": keras.initializers.RandomNormal,
+    }
+    return classes[name](seed=seed)
