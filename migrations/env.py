@@ -12,7 +12,7 @@ def run(connection: Connection) -> None:
         connection=connection,
         target_metadata=metadata,
         compare_type=True,
-        render_as_batch=connection.dialect.name == "sqlite",
+        render_as_batch=True,  # SQLite cannot alter most things in place
     )
     with context.begin_transaction():
         context.run_migrations()

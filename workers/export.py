@@ -25,7 +25,9 @@ class _Graph:
         self.tensors: list[onnx.TensorProto] = []
         self.last = INPUT_NAME
 
-    def add(self, operator: str, name: str, constants: Mapping[str, NDArray[np.generic]] | None = None, **attributes: object) -> None:
+    def add(
+        self, operator: str, name: str, constants: Mapping[str, NDArray[np.generic]] | None = None, **attributes: object
+    ) -> None:
         names = []
         for suffix, values in (constants or {}).items():
             names.append(f"{name}/{suffix}")

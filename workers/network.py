@@ -32,9 +32,8 @@ def build(network: NetworkSpec, features: int, outputs: int, seed: int) -> keras
         if network.dropout:
             dropout = keras.layers.AlphaDropout if isinstance(network, SnnSpec) else keras.layers.Dropout
             layers.append(dropout(network.dropout, seed=next(seeds), name=f"dropout_{number}"))
-    # The head starts from LeCun normal as well: its inputs have unit variance, so its outputs have too.
-    head = keras.initializers.LecunNormal(seed=next(seeds))
-    layers.append(keras.layers.Dense(outputs, kernel_initializer=head, name="head"))
+    # The head starts at zero: the first answer is the target's mean, or equal chances, instead of noise to unlearn.
+    layers.append(keras.layers.Dense(outputs, kernel_initializer="zeros", name="head"))
     return keras.Sequential(layers)
 
 

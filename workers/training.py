@@ -236,7 +236,7 @@ def _test(served: ServedNetwork, data: Prepared) -> dict[str, float | None] | No
 
 def environment() -> dict[str, str]:
     """Return what the bits of a training depend on."""
-    from importlib.metadata import version  # noqa: PLC0415
+    from importlib.metadata import version
 
     tensorflow = "tensorflow-cpu" if platform.system() == "Linux" and platform.machine() == "x86_64" else "tensorflow"
     packages = {"keras": "keras", "tensorflow": tensorflow, "numpy": "numpy", "onnxruntime": "onnxruntime"}

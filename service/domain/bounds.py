@@ -41,7 +41,9 @@ class Between:
         high_holds = value < self.high if self.below else value <= self.high
         if low_holds and high_holds:
             return value
-        raise PydanticCustomError("out_of_bounds", "must be {allowed}; got {value}", {"allowed": str(self), "value": shown(value)})
+        raise PydanticCustomError(
+            "out_of_bounds", "must be {allowed}; got {value}", {"allowed": str(self), "value": shown(value)}
+        )
 
     def __str__(self) -> str:
         if not self.above and not self.below:
@@ -71,7 +73,9 @@ class NameFormat:
         if value is None or re.fullmatch(NAME_PATTERN.strip("^$"), value):
             return value
         allowed = "1 to 100 letters, digits, dots, hyphens and underscores, starting with a letter or digit"
-        raise PydanticCustomError("bad_name", "must be {allowed}; got {value}", {"allowed": allowed, "value": shown(value)})
+        raise PydanticCustomError(
+            "bad_name", "must be {allowed}; got {value}", {"allowed": allowed, "value": shown(value)}
+        )
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.check, handler(source))

@@ -90,7 +90,9 @@ def _target(spec: JobSpec, dataset: Dataset, found: list[Violation]) -> Column |
         return None
     target = dataset.column(name)
     if target is None:
-        found.append(Violation("#/target", f"{shown(name)} is no column of {dataset.name}; its columns are {_listed(dataset)}"))
+        found.append(
+            Violation("#/target", f"{shown(name)} is no column of {dataset.name}; its columns are {_listed(dataset)}")
+        )
     return target
 
 
@@ -148,24 +150,28 @@ def _guess_task(target: Column) -> Task:
 def _target_violations(target: Column, task: Task) -> list[Violation]:
     if target.missing:
         return [
-            Violation("#/target", f"column {shown(target.name)} has {target.missing} missing cell(s); every row needs a target")
+            Violation(
+                "#/target",
+                f"column {shown(target.name)} has {target.missing} missing cell(s); every row needs a target",
+            )
         ]
     if target.unique == 1:
         return [Violation("#/target", f"column {shown(target.name)} has one value only; there is nothing to learn")]
     if task == "regression" and target.kind != "numeric":
-        return [Violation("#/task", f"a regression needs a numeric target; {shown(target.name)} is a {target.kind} column")]
+        return [
+            Violation("#/task", f"a regression needs a numeric target; {shown(target.name)} is a {target.kind} column")
+        ]
     if task == "classification" and (target.unique or 0) > MAX_CLASSES:
         return [
             Violation(
-                "#/task", f"column {shown(target.name)} has {target.unique:,} values; a classification takes at most {MAX_CLASSES:,}"
+                "#/task",
+                f"column {shown(target.name)} has {target.unique:,} values; a classification takes at most {MAX_CLASSES:,}",
             )
         ]
     return []
 
 
-def _training_violations(
-    training: TrainingSpec, task: Task, sizes: PartSizes, classes: int | None
-) -> list[Violation]:
+def _training_violations(training: TrainingSpec, task: Task, sizes: PartSizes, classes: int | None) -> list[Violation]:
     found = []
     if sizes.training < 2:
         found.append(Violation("#/training", f"leaves {sizes.training} row(s) to train on; at least 2 are needed"))
@@ -179,11 +185,17 @@ def _training_violations(
         )
     if training.test_fraction is not None and training.test_fraction > 0 and sizes.test == 0:
         found.append(
-            Violation("#/training/test_fraction", f"{training.test_fraction:g} of the rows is no row; take a larger one, or 0")
+            Violation(
+                "#/training/test_fraction", f"{training.test_fraction:g} of the rows is no row; take a larger one, or 0"
+            )
         )
     allowed = CLASSIFICATION_MONITORS if task == "classification" else REGRESSION_MONITORS
     if training.monitor not in allowed:
-        found.append(Violation("#/training/monitor", f"{training.monitor!r} is no metric of a {task}; allowed are {', '.join(allowed)}"))
+        found.append(
+            Violation(
+                "#/training/monitor", f"{training.monitor!r} is no metric of a {task}; allowed are {', '.join(allowed)}"
+            )
+        )
     if training.monitor == "val_auc" and task == "classification" and classes != 2:
         found.append(Violation("#/training/monitor", f"'val_auc' is for two classes; the target has {classes}"))
     return found

@@ -191,7 +191,9 @@ class ModelNotReady(Conflict):
     code = "model_not_ready"
 
     def __init__(self, name: str, job_id: str, state: str) -> None:
-        super().__init__(f"model {name!r} has no version yet: its job {job_id} is {state}; wait with GET /jobs/{job_id}?wait=30")
+        super().__init__(
+            f"model {name!r} has no version yet: its job {job_id} is {state}; wait with GET /jobs/{job_id}?wait=30"
+        )
 
 
 class TooLarge(SelfnormError):

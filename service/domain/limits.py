@@ -17,7 +17,7 @@ SECONDS_PER_STEP_AND_LAYER = 1.5e-4
 """Overhead of one Keras training step: a constant, and a part per layer."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Limits:
     """Bounds on products of fields; a single field may be legal and the whole still too much."""
 

@@ -47,7 +47,9 @@ def _check_units(value: Any) -> int | tuple[int, ...]:
     widths = value if isinstance(value, list | tuple) else [value]
     whole = isinstance(value, list | tuple)
     if whole and not 1 <= len(widths) <= MAX_LAYERS:
-        raise PydanticCustomError("units", f"must have 1 to {MAX_LAYERS} entries, one per hidden layer; got {len(widths)}")
+        raise PydanticCustomError(
+            "units", f"must have 1 to {MAX_LAYERS} entries, one per hidden layer; got {len(widths)}"
+        )
     for position, width in enumerate(widths):
         where = f"entry {position} " if whole else ""
         if isinstance(width, bool) or not isinstance(width, int):
@@ -105,7 +107,9 @@ class SnnSpec(_Network):
     """Self-normalizing."""
     activation: Annotated[Literal["selu"], condition("selu_activation", allowed="selu")] = "selu"
     """SELU, and nothing else."""
-    initializer: Annotated[Literal["lecun_normal"], condition("lecun_normal_start", allowed="lecun_normal")] = "lecun_normal"
+    initializer: Annotated[Literal["lecun_normal"], condition("lecun_normal_start", allowed="lecun_normal")] = (
+        "lecun_normal"
+    )
     """LeCun normal, and nothing else."""
     normalization: Annotated[None, condition("dense_layers", allowed=None)] = None
     """None: the network normalizes itself."""

@@ -27,3 +27,8 @@ class Table:
         for position, column in enumerate(chosen):
             matrix[:, position] = column
         return matrix
+
+    def objects(self, start: int, count: int) -> list[dict[str, Any]]:
+        """Return some rows as objects by column name."""
+        part = {name: column[start : start + count].tolist() for name, column in self.columns.items()}
+        return [dict(zip(part, values, strict=True)) for values in zip(*part.values(), strict=True)]

@@ -47,7 +47,7 @@ def _row(position: int, instance: Any, inputs: Inputs, found: list[Violation]) -
     if values is None:
         return None
     # The common case in two passes of C: only plain numbers, none too large (a NaN fails the comparison as well).
-    if NUMBERS.issuperset(map(type, values)) and -FLOAT32_MAX <= min(values) and max(values) <= FLOAT32_MAX:
+    if NUMBERS.issuperset(map(type, values)) and min(values) >= -FLOAT32_MAX and max(values) <= FLOAT32_MAX:
         return values
     for name, kind, value in zip(inputs.features, inputs.kinds, values, strict=True):
         if problem := _problem(kind, value):
@@ -58,7 +58,9 @@ def _row(position: int, instance: Any, inputs: Inputs, found: list[Violation]) -
 def _by_order(position: int, values: list[Any], inputs: Inputs, found: list[Violation]) -> list[Any] | None:
     if len(values) == len(inputs.features):
         return values
-    detail = f"row {position} has {len(values)} values; the model takes {len(inputs.features)}: {_listed(inputs.features)}"
+    detail = (
+        f"row {position} has {len(values)} values; the model takes {len(inputs.features)}: {_listed(inputs.features)}"
+    )
     found.append(Violation(f"#/instances/{position}", detail))
     return None
 

@@ -136,7 +136,9 @@ def _select_jobs() -> Select[Any]:
         .scalar_subquery()
     )
     return (
-        select(jobs, latest.c.metrics.label("latest_metrics"), best.c.metrics.label("best_metrics"), ahead.label("ahead"))
+        select(
+            jobs, latest.c.metrics.label("latest_metrics"), best.c.metrics.label("best_metrics"), ahead.label("ahead")
+        )
         .outerjoin(latest, (latest.c.job_id == jobs.c.id) & (latest.c.epoch == jobs.c.epoch))
         .outerjoin(best, (best.c.job_id == jobs.c.id) & (best.c.epoch == jobs.c.best_epoch))
     )

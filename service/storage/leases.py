@@ -62,7 +62,13 @@ def heartbeat(connection: Connection, held: Claim) -> Beat:
 
 
 def record_epoch(
-    connection: Connection, held: Claim, record: EpochRecord, *, best_epoch: int, rows_per_second: float, eta_seconds: float
+    connection: Connection,
+    held: Claim,
+    record: EpochRecord,
+    *,
+    best_epoch: int,
+    rows_per_second: float,
+    eta_seconds: float,
 ) -> None:
     """Store what an epoch measured, with the job's progress.
 
@@ -139,13 +145,19 @@ def hand_back(connection: Connection, worker: str) -> None:
     )
 
 
+def needs_sweep(connection: Connection) -> bool:
+    """Whether a sweep would change anything; spares the write lock when all is well."""
+    query = select(jobs.c.id).where(or_(_expired(), _unheard())).limit(1)
+    return connection.execute(query).first() is not None
+
+
 def sweep(connection: Connection) -> list[str]:
     """Take jobs back from lost workers; return the ids for which the doorbell must ring again.
 
     A loss sends a job back to the queue with a pause that grows; the third fails it, for it is probably the job
     that kills its workers. Any number of processes may sweep at once.
     """
-    expired = and_(jobs.c.state.in_(HELD_STATES), jobs.c.lease_until < database_time())
+    expired = _expired()
     lost_too_often = and_(jobs.c.state == JobState.RUNNING, jobs.c.losses + 1 >= MAX_LOSSES)
     connection.execute(
         update(jobs)
@@ -165,16 +177,19 @@ def sweep(connection: Connection) -> list[str]:
         .where(expired)
         .values(**_after_leaving(JobState.QUEUED), losses=jobs.c.losses + 1, claimable_at=pause, rung_at=None)
     )
-    return _unanswered(connection)
+    oldest = select(jobs.c.id).where(_unheard()).order_by(jobs.c.number).limit(MAX_RINGS_AT_ONCE).scalar_subquery()
+    rung = update(jobs).where(jobs.c.id.in_(oldest), _unheard()).values(rung_at=database_time()).returning(jobs.c.id)
+    return list(connection.execute(rung).scalars())
 
 
-def _unanswered(connection: Connection) -> list[str]:
-    """Mark the oldest queued jobs whose doorbell nobody answered as rung, and return them."""
+def _expired() -> ColumnElement[bool]:
+    return and_(jobs.c.state.in_(HELD_STATES), jobs.c.lease_until < database_time())
+
+
+def _unheard() -> ColumnElement[bool]:
+    """Queued jobs whose doorbell has not rung, or rang a while ago and nobody came."""
     silent = or_(jobs.c.rung_at.is_(None), jobs.c.rung_at < database_time(-RING_AGAIN_SECONDS))
-    waiting = and_(jobs.c.state == JobState.QUEUED, jobs.c.claimable_at <= database_time(), silent)
-    oldest = select(jobs.c.id).where(waiting).order_by(jobs.c.number).limit(MAX_RINGS_AT_ONCE).scalar_subquery()
-    statement = update(jobs).where(jobs.c.id.in_(oldest), waiting).values(rung_at=database_time()).returning(jobs.c.id)
-    return list(connection.execute(statement).scalars())
+    return and_(jobs.c.state == JobState.QUEUED, jobs.c.claimable_at <= database_time(), silent)
 
 
 def _held(held: Claim) -> Update:

@@ -80,7 +80,7 @@ jobs = Table(
     Column("model_name", String(100), nullable=False, index=True),
     Column("tags", JSON, nullable=False),
     Column("fence", Integer, nullable=False, default=0, comment="counts claims; every write of a worker carries it"),
-    Column("losses", Integer, nullable=False, default=0, comment="workers lost since the last finished epoch"),
+    Column("losses", Integer, nullable=False, default=0, comment="workers lost while they ran it"),
     Column("worker", String(200), comment="who holds the lease"),
     Column("lease_until", UtcTime),
     Column("claimable_at", UtcTime, nullable=False, default=database_time(), comment="back-off after a loss"),

@@ -39,7 +39,9 @@ def read(path: Path) -> pa.Table:
             path,
             read_options=pacsv.ReadOptions(column_names=names, skip_rows=1),
             parse_options=pacsv.ParseOptions(newlines_in_values=True),
-            convert_options=pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
+            convert_options=pacsv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
+            ),
         )
     except pa.ArrowInvalid as error:
         raise _invalid(f"cannot be read as CSV with {len(names)} column(s): {_first_line(error)}") from None
@@ -77,7 +79,9 @@ def _check_names(names: list[str]) -> None:
         if name in seen:
             raise _invalid(f"names two columns {shown(name)}; names must differ")
         if len(name) > MAX_NAME_LENGTH or any(ord(character) < 32 for character in name):
-            raise _invalid(f"column {position} is named {shown(name)}; names are at most {MAX_NAME_LENGTH} printable characters")
+            raise _invalid(
+                f"column {position} is named {shown(name)}; names are at most {MAX_NAME_LENGTH} printable characters"
+            )
         seen.add(name)
     if all(_is_number(name) for name in names):
         raise _invalid("has no header line: its first line holds only numbers; add a line with the column names")

@@ -1,0 +1,99 @@
+"""What routes need, handed to them by FastAPI: the services behind them, pages, strict bodies."""
+
+import threading
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from email.message import Message
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, HTTPException, Query, Request, Response
+from fastapi.routing import APIRoute
+
+from service.api import strict_json
+from service.api.errors import malformed
+from service.domain.errors import MalformedRequest
+from service.domain.limits import Limits
+from service.inference.sessions import SessionCache
+from service.storage.database import Database
+from service.storage.pages import PageRequest
+from service.task_queue import Doorbell
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that routes work with; made by a root, closed by the application."""
+
+    database: Database
+    doorbell: Doorbell
+    limits: Limits = field(default_factory=Limits)
+    datasets_dir: Path | None = None
+    max_json_bytes: int = 32 * 2**20
+    max_upload_bytes: int = 512 * 2**20
+    sessions: SessionCache = field(default_factory=SessionCache)
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set when the process is asked to end, so that held answers are let go."""
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+def _page(
+    page_size: Annotated[int, Query(description="How many items; coerced to 1..100")] = 50,
+    page_token: Annotated[str | None, Query(max_length=200, description="next_page_token of the page before")] = None,
+) -> PageRequest:
+    return PageRequest(page_size, page_token)
+
+
+ServicesDependency = Annotated[Services, Depends(_services)]
+PageDependency = Annotated[PageRequest, Depends(_page)]
+
+
+class StrictRequest(Request):
+    """A request whose JSON is read by the strict reader."""
+
+    async def json(self) -> Any:
+        """Read the body."""
+        try:
+            return strict_json.loads(await self.body())
+        except MalformedRequest as error:
+            raise malformed(error) from None
+
+
+class StrictRoute(APIRoute):
+    """A route that takes its JSON body strictly and only as ``application/json``."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap FastAPI's handler."""
+        handler = super().get_route_handler()
+        takes_json = self.body_field is not None
+
+        async def handle(request: Request) -> Response:
+            strict = StrictRequest(request.scope, request.receive)
+            if takes_json:
+                _check_content_type(strict)
+                if not await strict.body():
+                    await strict.json()
+            return await handler(strict)
+
+        return handle
+
+
+def media_type(request: Request) -> str:
+    """Return the content type without its parameters; empty where there is none."""
+    header = request.headers.get("content-type")
+    if not header:
+        return ""
+    message = Message()
+    message["content-type"] = header
+    return message.get_content_type()
+
+
+def _check_content_type(request: Request) -> None:
+    kind = media_type(request)
+    if kind != "application/json":
+        detail = f"the body must be application/json; got {kind[:64] or 'no Content-Type'}. Send the header Content-Type: application/json"
+        raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)

@@ -1,0 +1,186 @@
+"""Errors as RFC 9457 problems: the one table from facts to status codes."""
+
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, get_args
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from service.domain import errors
+from service.domain.bounds import shown
+from service.storage.database import DATABASE_DOWN
+
+logger = logging.getLogger(__name__)
+
+PROBLEM_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 5
+
+STATUS: dict[type[errors.SelfnormError], HTTPStatus] = {
+    errors.InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.MalformedRequest: HTTPStatus.BAD_REQUEST,
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.Conflict: HTTPStatus.CONFLICT,
+    errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.CorruptBlob: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+CODES = {
+    400: "malformed_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    411: "length_required",
+    413: "too_large",
+    415: "unsupported_media_type",
+    422: "invalid",
+    500: "internal_error",
+    503: "unavailable",
+}
+
+
+class ViolationView(BaseModel):
+    """One thing that is wrong with a request."""
+
+    pointer: str
+    detail: str
+
+
+class ProblemView(BaseModel):
+    """An error, as RFC 9457 describes it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: list[ViolationView] = []
+
+
+def problem(
+    request: Request,
+    status: int,
+    detail: str,
+    code: str | None = None,
+    violations: Sequence[errors.Violation] = (),
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    """Return an error answer."""
+    code = code or CODES.get(status, "error")
+    view = ProblemView(
+        type=f"urn:selfnorm:problem:{code}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        code=code,
+        request_id=request.state.request_id,
+        errors=[ViolationView(pointer=item.pointer, detail=item.detail) for item in violations],
+    )
+    content = view.model_dump(exclude=set() if violations else {"errors"})
+    return JSONResponse(content, status, headers, media_type=PROBLEM_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Register every handler."""
+    app.add_exception_handler(errors.SelfnormError, _on_domain_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(StarletteHTTPException, _on_http_error)
+    for error in DATABASE_DOWN:
+        app.add_exception_handler(error, _on_database_down)
+    app.add_exception_handler(Exception, _on_bug)
+
+
+async def _on_domain_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, errors.SelfnormError)
+    status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), HTTPStatus.INTERNAL_SERVER_ERROR)
+    violations = error.violations if isinstance(error, errors.InvalidInput) else ()
+    headers = None
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        logger.critical("%s", error)
+        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return problem(request, status, str(error), error.code, violations, headers)
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    body_field = getattr(request.scope.get("route"), "body_field", None)
+    model = body_field.field_info.annotation if body_field is not None else None
+    violations = [_violation(item, model) for item in error.errors()]
+    detail = "; ".join(f"{item.pointer}: {item.detail}" for item in violations[:3])
+    if len(violations) > 3:
+        detail += f"; and {len(violations) - 3} more"
+    return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, detail, "invalid", violations)
+
+
+async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, StarletteHTTPException)
+    details = {
+        404: f"there is nothing at {shown(request.url.path)}; /openapi.json lists every route",
+        405: f"{request.method} is not allowed here",
+        413: "the body is larger than this service takes",
+    }
+    standard = (
+        error.detail == HTTPStatus(error.status_code).phrase or error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    )
+    detail = details.get(error.status_code, error.detail) if standard else error.detail
+    return problem(request, error.status_code, detail, headers=dict(error.headers or {}))
+
+
+async def _on_database_down(request: Request, error: Exception) -> JSONResponse:
+    logger.error("the database does not answer: %s", error)
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    detail = "the database does not answer; try again in a few seconds"
+    return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, detail, "database_down", headers=headers)
+
+
+async def _on_bug(request: Request, error: Exception) -> JSONResponse:
+    logger.error("unexpected error", exc_info=error)
+    detail = "an unexpected error; it is in the server's log under this request_id"
+    return problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, detail, "internal_error")
+
+
+def malformed(error: errors.MalformedRequest) -> HTTPException:
+    """Return an error that FastAPI lets through while it reads a body."""
+    return HTTPException(HTTPStatus.BAD_REQUEST, str(error))
+
+
+def _violation(item: dict[str, Any], model: Any) -> errors.Violation:
+    where, *path = item["loc"]
+    if where != "body":
+        return errors.Violation(f"?{'/'.join(map(str, path))}", f"{item['msg']}; got {shown(item.get('input'))}")
+    path = [step for step in path if step not in ("snn", "mlp")]
+    pointer = "#" + "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in path)
+    match item["type"]:
+        case "extra_forbidden":
+            return errors.Violation(
+                pointer, f"is not a known field; known are {', '.join(_fields(model, path[:-1])) or 'none'}"
+            )
+        case "missing":
+            return errors.Violation(pointer, "is required")
+        case "out_of_bounds" | "bad_name" | "units" | "units_mismatch" | "breaks_condition":
+            return errors.Violation(pointer, item["msg"])
+        case _:
+            text = item["msg"].replace("Input should be", "must be")
+            return errors.Violation(pointer, f"{text}; got {shown(item.get('input'))}")
+
+
+def _fields(model: Any, path: Sequence[Any]) -> list[str]:
+    """Return the field names of the (union of) models that a path in a body leads to."""
+    models = _models(model)
+    for step in path:
+        models = [inner for outer in models for inner in _models(_annotation(outer, step))]
+    return sorted({name for found in models for name in found.model_fields})
+
+
+def _annotation(model: type[BaseModel], field: Any) -> Any:
+    info = model.model_fields.get(str(field))
+    return info.annotation if info else None
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models(argument)]

@@ -1,0 +1,123 @@
+"""/jobs: submit, look at, wait for, cancel, delete."""
+
+import hashlib
+import time
+from typing import Annotated, Any
+
+import anyio
+from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+
+from service.api.dependencies import PageDependency, Services, ServicesDependency, StrictRoute
+from service.api.views import EpochsView, JobView, PageView, ValidatedView
+from service.domain.jobs import Job, JobState
+from service.domain.spec import JobSpec
+from service.storage.jobs import JobFilter
+from service.use_cases import jobs
+
+router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=StrictRoute)
+
+MAX_WAIT_SECONDS = 60.0
+POLL_SECONDS = 0.1
+MAX_POLL_SECONDS = 0.5
+RETRY_AFTER_SECONDS = 1
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=JobView,
+    responses={200: {"model": ValidatedView, "description": "What validate_only answers"}},
+)
+def submit(
+    spec: JobSpec,
+    services: ServicesDependency,
+    background: BackgroundTasks,
+    response: Response,
+    validate_only: Annotated[bool, Query(description="Answer as the real call would, without making anything")] = False,
+) -> Any:
+    """Train a network."""
+    if validate_only:
+        completed = jobs.validate_job(services.database, spec, services.limits)
+        return JSONResponse(ValidatedView.of(completed).model_dump(mode="json"))
+    job = jobs.submit_job(services.database, spec, services.limits)
+    background.add_task(services.doorbell.ring, job.id)
+    response.headers["Location"] = f"/jobs/{job.id}"
+    response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return JobView.of(job)
+
+
+@router.get("")
+def list_jobs(
+    services: ServicesDependency,
+    page: PageDependency,
+    state: JobState | None = None,
+    tag: str | None = None,
+    model: str | None = None,
+    dataset: str | None = None,
+) -> PageView[JobView]:
+    """List jobs, newest first."""
+    found = jobs.list_jobs(services.database, JobFilter(state, tag, model, dataset), page)
+    return PageView(items=[JobView.of(job) for job in found.items], next_page_token=found.next_token)
+
+
+@router.get(
+    "/{job_id}", response_model=JobView, responses={304: {"description": "Nothing has changed since that ETag"}}
+)
+async def get_job(
+    job_id: str,
+    request: Request,
+    services: ServicesDependency,
+    wait: Annotated[
+        float,
+        Query(
+            ge=0,
+            allow_inf_nan=False,
+            description="Hold the answer until the job has ended or so many seconds have gone",
+        ),
+    ] = 0,
+) -> Response:
+    """Read a job."""
+    job = await _wait_for(services, job_id, min(wait, MAX_WAIT_SECONDS))
+    body = JobView.of(job).model_dump_json().encode()
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    if tag in (item.strip().removeprefix("W/") for item in request.headers.get("if-none-match", "").split(",")):
+        return Response(status_code=304, headers={"ETag": tag})
+    return Response(body, media_type="application/json", headers={"ETag": tag})
+
+
+@router.get("/{job_id}/metrics")
+def job_metrics(job_id: str, services: ServicesDependency) -> EpochsView:
+    """Read every finished epoch."""
+    return EpochsView.of(jobs.job_metrics(services.database, job_id))
+
+
+@router.post(
+    "/{job_id}/cancel", status_code=202, responses={200: {"model": JobView, "description": "Cancelled already"}}
+)
+def cancel(job_id: str, services: ServicesDependency, response: Response) -> JobView:
+    """Ask that a job ends without a model."""
+    job = jobs.cancel_job(services.database, job_id)
+    if job.state == JobState.CANCELLED:
+        response.status_code = 200
+    return JobView.of(job)
+
+
+@router.delete("/{job_id}", status_code=204)
+def delete(job_id: str, services: ServicesDependency) -> None:
+    """Delete a job that has ended; its model stays."""
+    jobs.delete_job(services.database, job_id)
+
+
+async def _wait_for(services: Services, job_id: str, seconds: float) -> Job:
+    """Read a job, again and again until it has ended, the time is over or this process is asked to end."""
+    deadline = time.monotonic() + seconds
+    pause = POLL_SECONDS
+    while True:
+        job = await run_in_threadpool(jobs.get_job, services.database, job_id)
+        left = deadline - time.monotonic()
+        if job.state.is_final or left <= 0 or services.stopping.is_set():
+            return job
+        await anyio.sleep(min(pause, left))
+        pause = min(pause * 1.5, MAX_POLL_SECONDS)

@@ -1,0 +1,68 @@
+"""The command line: one root for every way to run the service."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.settings import Settings
+
+app = typer.Typer(
+    help="Train self-normalizing neural networks on your data and serve them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Host = Annotated[str, typer.Option(help="The address to listen on.")]
+Port = Annotated[int, typer.Option(help="The port to listen on.", min=0, max=65535)]
+DataDir = Annotated[Path, typer.Option(help="The folder that holds everything: database, broker, logs.")]
+
+
+@app.command()
+def up(host: Host = "127.0.0.1", port: Port = 8000, data_dir: DataDir = Path("data")) -> None:
+    """Run the whole service on this machine: broker, worker, API and SQLite in one folder."""
+    from service.embedded import run  # each command loads only what it runs
+
+    raise typer.Exit(run(Settings(), host, port, data_dir))
+
+
+@app.command()
+def demo() -> None:
+    """Train the article's network on a real table through the public API, and show what it learned."""
+    from service.demo import run  # each command loads only what it runs
+
+    raise typer.Exit(run())
+
+
+@app.command()
+def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
+    """Run the API process."""
+    from service.server import serve  # each command loads only what it runs
+
+    serve(Settings(), host, port)
+
+
+@app.command()
+def worker() -> None:
+    """Run a training worker; it needs the extra `worker`."""
+    # The process becomes the worker: this package must not import TensorFlow, and signals must reach Celery.
+    os.execv(sys.executable, [sys.executable, "-m", "workers"])  # noqa: S606  # the running interpreter, no shell
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to this version's schema and store the built-in data sets."""
+    from service.storage.database import Database  # each command loads only what it runs
+    from service.storage.schema import upgrade
+    from service.use_cases.datasets import add_builtin_datasets
+
+    database = Database(Settings().database_url)
+    upgrade(database)
+    add_builtin_datasets(database)
+    database.close()
+
+
+if __name__ == "__main__":
+    app()

