@@ -59,7 +59,9 @@ class _Folder:
             (self._path / "broker").mkdir(exist_ok=True)
             self._file = (self._path / "lock").open("a+")
         except OSError as error:
-            raise CannotStart(f"the data folder {self._path} cannot be used: {error.strerror}; choose another --data-dir") from None
+            raise CannotStart(
+                f"the data folder {self._path} cannot be used: {error.strerror}; choose another --data-dir"
+            ) from None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -121,7 +123,9 @@ class _Child:
         if status is None:
             return None
         self.process = None
-        self.pause = 0.2 if now - self.started_at > CALM_SECONDS or not self.pause else min(self.pause * 2, MAX_PAUSE_SECONDS)
+        self.pause = (
+            0.2 if now - self.started_at > CALM_SECONDS or not self.pause else min(self.pause * 2, MAX_PAUSE_SECONDS)
+        )
         self.start_at = now + self.pause
         return status
 
@@ -162,8 +166,12 @@ class _Supervisor:
         }
         if settings.datasets_dir is not None:
             self._environment["SELFNORM_DATASETS_DIR"] = str(settings.datasets_dir.resolve())
-        self._broker = self._child("broker", _broker_command(broker_socket, data_dir), lambda _: _answers_ping(broker_socket))
-        self._worker = self._child("worker", [sys.executable, "-m", "workers"], lambda child: WORKER_READY in child.written())
+        self._broker = self._child(
+            "broker", _broker_command(broker_socket, data_dir), lambda _: _answers_ping(broker_socket)
+        )
+        self._worker = self._child(
+            "worker", [sys.executable, "-m", "workers"], lambda child: WORKER_READY in child.written()
+        )
         command = [*_selfnorm("api"), "--host", host, "--port", str(port)]
         self._api = self._child("api", command, lambda _: _is_ready(host, port))
         self._children = [self._broker, self._worker, self._api]
@@ -191,7 +199,9 @@ class _Supervisor:
     def _migrate(self) -> None:
         done = subprocess.run(_selfnorm("migrate"), env=self._environment, capture_output=True, text=True, check=False)
         if done.returncode != 0 and not self._stop_requests:
-            raise CannotStart(f"the database in {self._data_dir} could not be brought up to date:\n{done.stderr[-2000:]}")
+            raise CannotStart(
+                f"the database in {self._data_dir} could not be brought up to date:\n{done.stderr[-2000:]}"
+            )
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_SECONDS
@@ -203,12 +213,16 @@ class _Supervisor:
             waiting = [child for child in waiting if not child.is_ready(child)]
             if waiting and time.monotonic() > deadline:
                 names = ", ".join(child.name for child in waiting)
-                raise CannotStart(f"not ready after {READY_TIMEOUT_SECONDS:.0f} s: {names}; see {self._data_dir / 'logs'}")
+                raise CannotStart(
+                    f"not ready after {READY_TIMEOUT_SECONDS:.0f} s: {names}; see {self._data_dir / 'logs'}"
+                )
             time.sleep(POLL_SECONDS)
         if not self._stop_requests:
             host, port = self._address
             shown_host = f"[{host}]" if ":" in host else host
-            _say(f"ready at http://{shown_host}:{port} (API reference at /docs; data in {self._data_dir}; ctrl-C ends it)")
+            _say(
+                f"ready at http://{shown_host}:{port} (API reference at /docs; data in {self._data_dir}; ctrl-C ends it)"
+            )
 
     def _watch(self) -> None:
         for child in self._children:
@@ -280,7 +294,9 @@ def _free_port(host: str, port: int) -> int:
             probe.bind(address)
             return int(probe.getsockname()[1])
     except OSError as error:
-        raise CannotStart(f"cannot listen on {host} port {port}: {error.strerror}; choose another --host or --port") from None
+        raise CannotStart(
+            f"cannot listen on {host} port {port}: {error.strerror}; choose another --host or --port"
+        ) from None
 
 
 def _answers_ping(path: Path) -> bool:

@@ -30,7 +30,9 @@ def main() -> None:
     sweeper = Sweeper(database, Doorbell(app))
     sweeper.start()
     try:
-        app.worker_main(["--quiet", "worker", "--loglevel=INFO", "--without-gossip", "--without-mingle", f"--hostname={name}"])
+        app.worker_main(
+            ["--quiet", "worker", "--loglevel=INFO", "--without-gossip", "--without-mingle", f"--hostname={name}"]
+        )
     finally:
         sweeper.stop()
         with database.write() as connection:

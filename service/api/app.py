@@ -3,15 +3,16 @@
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import datasets, errors, health, jobs, models, predict
 from service.api.dependencies import Services
-from service.api.errors import PROBLEM_TYPE, ProblemView
+from service.api.errors import PROBLEM_TYPE, ProblemView, problem
 from service.sweeper import Sweeper
 
 DESCRIPTION = "Train self-normalizing neural networks on your data and serve them."
@@ -34,7 +35,6 @@ def create_app(services: Services) -> FastAPI:
         description=DESCRIPTION,
         version=version("selfnorm"),
         lifespan=lifespan,
-        max_body_size=max(services.max_json_bytes, services.max_upload_bytes),
         responses={
             "default": {
                 "model": ProblemView,
@@ -45,18 +45,19 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     errors.install(app)
-    app.include_router(datasets.router, max_body_size=services.max_upload_bytes)
-    for module in (jobs, models, predict, health):
-        app.include_router(module.router, max_body_size=services.max_json_bytes)
-    app.add_middleware(RequestId)
+    for module in (datasets, jobs, models, predict, health):
+        app.include_router(module.router)
+    app.add_middleware(Entrance, max_body_bytes=services.max_json_bytes, max_upload_bytes=services.max_upload_bytes)
     return app
 
 
-class RequestId:
-    """Gives every request an id, which its answer carries and its errors name."""
+class Entrance:
+    """Gives every request an id, which its answer carries and its errors name; turns too large bodies away."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int, max_upload_bytes: int) -> None:
         self._app = app
+        self._max_body_bytes = max_body_bytes
+        self._max_upload_bytes = max_upload_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
@@ -71,4 +72,38 @@ class RequestId:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
-        await self._app(scope, receive, send_with_id)
+        limit = self._max_upload_bytes if scope["path"] == "/datasets" else self._max_body_bytes
+        if refusal := _refusal(Request(scope), limit):
+            await refusal(scope, receive, send_with_id)
+            return
+        await self._app(scope, _counted(receive, limit), send_with_id)
+
+
+def _refusal(request: Request, limit: int) -> Response | None:
+    """Answer what can be refused by its head alone."""
+    if "\0" in request.scope["path"] or b"%00" in request.scope["query_string"]:
+        # PostgreSQL has no text with NUL.
+        return problem(request, HTTPStatus.BAD_REQUEST, "the address holds a NUL character; leave it out")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limit:
+        return problem(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _too_large(limit))
+    return None
+
+
+def _counted(receive: Receive, limit: int) -> Receive:
+    """Count the bytes of a body as they come; more than the limit end the request."""
+    total = 0
+
+    async def counting() -> Message:
+        nonlocal total
+        message = await receive()
+        total += len(message.get("body", b""))
+        if total > limit:
+            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _too_large(limit))
+        return message
+
+    return counting
+
+
+def _too_large(limit: int) -> str:
+    return f"the body is larger than the {limit:,} bytes that this service takes here; send less at once"

@@ -2,7 +2,16 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, PlainValidator, Tag, WithJsonSchema, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from service.domain.bounds import Between, Frozen, JsonArray, Name, shown
@@ -66,6 +75,7 @@ _WIDTH_SCHEMA = {"type": "integer", "minimum": 1, "maximum": MAX_UNITS}
 Units = Annotated[
     int | tuple[int, ...],
     PlainValidator(_check_units),
+    PlainSerializer(lambda value: list(value) if isinstance(value, tuple) else value),
     WithJsonSchema(
         {"anyOf": [_WIDTH_SCHEMA, {"type": "array", "items": _WIDTH_SCHEMA, "minItems": 1, "maxItems": MAX_LAYERS}]}
     ),
@@ -192,7 +202,7 @@ class JobSpec(Frozen):
     """Id of a stored data set, or the name of a built-in one."""
     target: Annotated[str | None, Field(min_length=1, max_length=1000)] = None
     """The column to predict; a built-in data set knows its own."""
-    features: Annotated[tuple[str, ...] | None, JsonArray, Field(min_length=1)] = None
+    features: Annotated[Annotated[tuple[str, ...], Field(min_length=1)] | None, JsonArray] = None
     """The columns to predict from; null: every numeric column but the target."""
     task: Task | None = None
     """Null: a text, boolean or integer target with at most 20 values is a classification."""

@@ -1,5 +1,6 @@
 """Raw rows in, a matrix out: what clients send, checked against the columns that a model takes."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -46,13 +47,19 @@ def _row(position: int, instance: Any, inputs: Inputs, found: list[Violation]) -
         return None
     if values is None:
         return None
-    # The common case in two passes of C: only plain numbers, none too large (a NaN fails the comparison as well).
-    if NUMBERS.issuperset(map(type, values)) and min(values) >= -FLOAT32_MAX and max(values) <= FLOAT32_MAX:
+    if _are_plain(values):
         return values
     for name, kind, value in zip(inputs.features, inputs.kinds, values, strict=True):
         if problem := _problem(kind, value):
             found.append(Violation(f"#/instances/{position}", f"row {position}, column {shown(name)}: {problem}"))
     return values
+
+
+def _are_plain(values: Sequence[Any]) -> bool:
+    """Whether all are numbers that float32 can hold: the common case, decided without a loop in Python."""
+    if not NUMBERS.issuperset(map(type, values)):
+        return False
+    return -FLOAT32_MAX <= min(values) and max(values) <= FLOAT32_MAX and all(map(math.isfinite, values))
 
 
 def _by_order(position: int, values: list[Any], inputs: Inputs, found: list[Violation]) -> list[Any] | None:

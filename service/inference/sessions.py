@@ -52,3 +52,8 @@ class SessionCache:
             while len(self._networks) > self._capacity:
                 self._networks.popitem(last=False)
         return network
+
+
+def has_runtime() -> bool:
+    """Whether this machine can run networks."""
+    return "CPUExecutionProvider" in onnxruntime.get_available_providers()

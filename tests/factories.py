@@ -1,0 +1,30 @@
+"""Hand-made values for tests."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from service.domain.completion import complete_spec
+from service.domain.datasets import Column, Dataset
+from service.domain.limits import Limits
+from service.domain.spec import JobSpec
+from service.storage import datasets, jobs
+from service.storage.database import Database
+
+
+def make_dataset(*columns: Column, rows: int = 100, official_test_rows: int = 0, target: str | None = None) -> Dataset:
+    """A data set that is described but not stored."""
+    return Dataset("d1", 1, "table", False, rows, columns, target, official_test_rows, "0" * 64, 1, datetime.now(UTC))
+
+
+def numeric(name: str, **values: Any) -> Column:
+    """A complete numeric column."""
+    return Column(name, "numeric", **{"missing": 0, "unique": 50, **values})
+
+
+def stored_job(database: Database, job_id: str = "job-1", **spec: Any) -> str:
+    """Store a queued job on a built-in table."""
+    with database.write() as connection:
+        asked = JobSpec.model_validate({"dataset": "iris", **spec})
+        completed = complete_spec(asked, datasets.get(connection, asked.dataset), Limits())
+        jobs.add(connection, job_id, completed.spec.model_dump(mode="json"))
+    return job_id
