@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics as exact
 
+from service.domain.jobs import Measure
 from service.domain.spec import Task
 
 IN_TARGET_UNITS = ("mae", "rmse")
@@ -52,21 +53,26 @@ def while_training(task: Task, classes: int) -> list[keras.metrics.Metric]:
     return [*chosen, TwoClassAuc()] if classes == 2 else chosen
 
 
-def in_target_units(logs: dict[str, Any], scale: float) -> dict[str, float | None]:
-    """Return an epoch's metrics as stored: errors in the target's units, what is not finite as None."""
+def in_target_units(logs: dict[str, Any], scale: float) -> dict[str, Measure]:
+    """Return an epoch's metrics as stored: errors in the target's units; what is not finite is None and named beside."""
     values = {name: float(value) for name, value in logs.items()}
     for name in IN_TARGET_UNITS:
         for key in (name, f"val_{name}"):
             if key in values:
                 values[key] *= scale
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+    measured: dict[str, Measure] = {}
+    for name, value in values.items():
+        measured[name] = value if math.isfinite(value) else None
+        if not math.isfinite(value):
+            measured[f"{name}_not_finite"] = str(value)
+    return measured
 
 
-def of_classes(truth: NDArray[np.int64], probabilities: NDArray[np.floating]) -> dict[str, float | None]:
+def of_classes(truth: NDArray[np.int64], probabilities: NDArray[np.floating]) -> dict[str, Measure]:
     """Measure a classification exactly: ``truth`` holds class indices (rows,), ``probabilities`` is (rows, classes)."""
     predicted = probabilities.argmax(axis=1)
     chosen = np.clip(probabilities[np.arange(len(truth)), truth].astype(np.float64), 1e-12, 1.0)
-    measured: dict[str, float | None] = {
+    measured: dict[str, Measure] = {
         "loss": float(-np.log(chosen).mean()),
         "accuracy": float(exact.accuracy_score(truth, predicted)),
         "f1": float(exact.f1_score(truth, predicted, average="macro")),
@@ -77,7 +83,7 @@ def of_classes(truth: NDArray[np.int64], probabilities: NDArray[np.floating]) ->
     return measured
 
 
-def of_numbers(truth: NDArray[np.float64], predicted: NDArray[np.float64], scale: float) -> dict[str, float | None]:
+def of_numbers(truth: NDArray[np.float64], predicted: NDArray[np.float64], scale: float) -> dict[str, Measure]:
     """Measure a regression exactly, (rows,) each in the target's units; the loss is the standardized squared error."""
     return {
         "loss": float(np.mean(((truth - predicted) / scale) ** 2)),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from service.domain.completion import PartSizes
 from service.domain.errors import ParityFailed, TrainingDiverged
-from service.domain.jobs import EpochRecord
+from service.domain.jobs import EpochRecord, Measure
 from service.domain.models import Inputs, Outputs
 from service.domain.spec import JobSpec, Monitor
 from service.domain.table import Table
@@ -45,8 +45,8 @@ class TrainedNetwork:
     inputs: Inputs
     outputs: Outputs
     best_epoch: int
-    best_metrics: dict[str, float | None]
-    test_metrics: dict[str, float | None] | None
+    best_metrics: dict[str, Measure]
+    test_metrics: dict[str, Measure] | None
     parity: dict[str, float]
     parameters: int
     environment: dict[str, str]
@@ -66,13 +66,13 @@ class BestEpoch:
     _waited_since: int = field(default=0, init=False)
     _level: float = field(default=math.inf, init=False)
 
-    def update(self, epoch: int, measured: dict[str, float | None]) -> bool:
+    def update(self, epoch: int, measured: dict[str, Measure]) -> bool:
         """Take an epoch's metrics in; return whether it is the best so far. Without validation rows the last one is."""
         if self.monitor not in measured:
             self.epoch = epoch
             return True
         value = measured[self.monitor]
-        if value is None:
+        if not isinstance(value, float):  # not finite
             return False
         value = -value if self.monitor in HIGHER_IS_BETTER else value
         if value < self._level - self.min_delta:
@@ -144,7 +144,7 @@ class _Follower(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships 
             spec.training.monitor, early.patience if early else None, early.min_delta if early else 0.0
         )
         self.best_weights: list[NDArray[Any]] = []
-        self.best_metrics: dict[str, float | None] = {}
+        self.best_metrics: dict[str, Measure] = {}
         self._spec = spec
         self._data = data
         self._on_epoch = on_epoch
@@ -221,7 +221,7 @@ def _check_parity(network: keras.Model, served: ServedNetwork, data: Prepared) -
     return {"max_difference": largest, "tolerance": PARITY_TOLERANCE, "rows": float(len(raw))}
 
 
-def _test(served: ServedNetwork, data: Prepared) -> dict[str, float | None] | None:
+def _test(served: ServedNetwork, data: Prepared) -> dict[str, Measure] | None:
     """Measure the test part through the served form."""
     if not len(data.raw_test_rows):
         return None

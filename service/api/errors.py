@@ -120,11 +120,8 @@ async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     details = {
         404: f"there is nothing at {shown(request.url.path)}; /openapi.json lists every route",
         405: f"{request.method} is not allowed here",
-        413: "the body is larger than this service takes",
     }
-    standard = (
-        error.detail == HTTPStatus(error.status_code).phrase or error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    )
+    standard = error.detail == HTTPStatus(error.status_code).phrase
     detail = details.get(error.status_code, error.detail) if standard else error.detail
     return problem(request, error.status_code, detail, headers=dict(error.headers or {}))
 

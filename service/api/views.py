@@ -7,14 +7,12 @@ from pydantic import BaseModel, ConfigDict
 
 from service.domain.completion import CompletedSpec
 from service.domain.datasets import Column, Dataset
-from service.domain.jobs import EpochRecord, Job, JobState
+from service.domain.jobs import EpochRecord, Job, JobState, Measure
 from service.domain.models import ClassLabel, Model, ModelVersion
 from service.domain.spec import JobSpec
 from service.use_cases.predict import Prediction
 
 Item = TypeVar("Item")
-Measure = float | int | str | None
-"""A metric; null where it is not finite, and ``<name>_not_finite`` beside it then says which it was."""
 
 
 class View(BaseModel):

@@ -13,7 +13,7 @@ MAX_CLASSES_GUESSED = 20
 """An integer target with more values than this is taken as a quantity."""
 MAX_CLASSES = 10_000
 
-DEFAULT_LEARNING_RATES = {"adamw": 1e-3, "adam": 1e-3, "nadam": 7e-4, "sgd": 1e-2}
+DEFAULT_LEARNING_RATES = {"adamw": 5e-4, "adam": 1e-3, "nadam": 7e-4, "sgd": 1e-2}
 DEFAULT_DROPOUT: dict[Task, float] = {"classification": 0.05, "regression": 0.0}
 DEFAULT_WEIGHT_DECAY = {"adamw": 0.01, "adam": 0.0, "nadam": 0.0, "sgd": 0.0}
 

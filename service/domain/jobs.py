@@ -6,6 +6,10 @@ from enum import StrEnum
 from typing import Any
 
 
+Measure = float | int | str | None
+"""A metric; None where it is not finite, and ``<name>_not_finite`` beside it then says which it was."""
+
+
 class JobState(StrEnum):
     """The life of a job: queued -> running -> succeeded | failed, with cancelling -> cancelled beside it."""
 
@@ -48,7 +52,7 @@ class Job:
     rows_per_second: float | None
     eta_seconds: float | None
     best_epoch: int | None
-    test_metrics: dict[str, float | None] | None
+    test_metrics: dict[str, Measure] | None
     model_version: int | None
     error_code: str | None
     error_detail: str | None
@@ -74,7 +78,7 @@ class EpochRecord:
     """What one epoch measured; ``metrics`` holds loss, val_loss, accuracy and so on in the target's units."""
 
     epoch: int
-    metrics: dict[str, float | None]
+    metrics: dict[str, Measure]
     learning_rate: float
     seconds: float
 

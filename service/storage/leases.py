@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Update, and_, case, delete, func, insert, or_, select, update
 
 from service.domain.errors import LeaseLost
-from service.domain.jobs import HELD_STATES, MAX_LOSSES, Beat, Claim, EpochRecord, JobState
+from service.domain.jobs import HELD_STATES, MAX_LOSSES, Beat, Claim, EpochRecord, JobState, Measure
 from service.storage.database import database_time
 from service.storage.tables import epochs, jobs
 
@@ -95,7 +95,7 @@ def record_epoch(
 
 
 def succeed(
-    connection: Connection, held: Claim, *, best_epoch: int, test_metrics: dict[str, float | None] | None, version: int
+    connection: Connection, held: Claim, *, best_epoch: int, test_metrics: dict[str, Measure] | None, version: int
 ) -> None:
     """End a job with a model.
 

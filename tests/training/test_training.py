@@ -1,0 +1,273 @@
+"""Training on real tables, in this process: TensorFlow is loaded once for the folder."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from service.domain.completion import PartSizes, complete_spec, part_sizes
+from service.domain.datasets import Dataset
+from service.domain.errors import ParityFailed, TrainingDiverged
+from service.domain.limits import Limits
+from service.domain.models import Inputs, Outputs
+from service.domain.spec import JobSpec, MlpSpec, NetworkSpec, SnnSpec
+from service.domain.table import Table
+from service.inference.sessions import ServedNetwork
+from service.storage import datasets
+from service.storage.database import Database
+from service.tables import parquet
+from workers import export, metrics, training
+from workers import network as networks
+from workers.preparation import prepare
+from workers.training import BestEpoch, EpochEnd, TrainedNetwork, train
+
+Runner = Callable[..., tuple[TrainedNetwork, list[EpochEnd]]]
+
+
+def load(database: Database, name: str) -> tuple[Dataset, Table]:
+    with database.read() as connection:
+        dataset = datasets.get(connection, name)
+        assert dataset.sha256 is not None
+        return dataset, parquet.decode(datasets.content(connection, dataset.sha256))
+
+
+@pytest.fixture
+def run(sqlite_database: Database) -> Runner:
+    def train_on(
+        name: str, on_step: Callable[[], None] = lambda: None, **fields: Any
+    ) -> tuple[TrainedNetwork, list[EpochEnd]]:
+        dataset, table = load(sqlite_database, name)
+        spec = complete_spec(JobSpec.model_validate({"dataset": name, **fields}), dataset, Limits()).spec
+        ends: list[EpochEnd] = []
+        kinds = ("numeric",) * len(spec.features or ())
+        sizes = part_sizes(dataset, spec.training)
+        return train(spec, table, sizes, kinds, on_epoch=ends.append, on_step=on_step), ends
+
+    return train_on
+
+
+SMALL = {"hidden_layers": 2, "units": 16}
+SHORT = {"epochs": 3, "test_fraction": 0.2}
+
+
+def test_classification_measures_every_epoch_and_keeps_the_best(run: Runner) -> None:
+    trained, ends = run("breast_cancer", network=SMALL, training={"epochs": 6, "test_fraction": 0.25})
+    assert [end.record.epoch for end in ends] == [1, 2, 3, 4, 5, 6]
+    names = {"loss", "accuracy", "f1", "auc"}
+    assert ends[0].record.metrics.keys() == names | {f"val_{name}" for name in names}
+    losses = [end.record.metrics["val_loss"] for end in ends]
+    assert trained.best_epoch == 1 + int(np.argmin(np.array(losses, float)))
+    assert trained.outputs.classes == ("benign", "malignant")
+    assert trained.test_metrics is not None
+    assert trained.test_metrics.keys() == names
+    assert trained.test_metrics["accuracy"] is not None
+    assert trained.test_metrics["accuracy"] > 0.85
+
+
+def test_served_network_is_the_best_epochs(run: Runner) -> None:
+    """Training longer without a better epoch must serve the same network."""
+    settings = {"test_fraction": 0.25, "learning_rate": 0.01, "seed": 4}
+    long, ends = run("iris", network=SMALL, training={"epochs": 40, **settings, "early_stopping": None})
+    assert long.best_epoch < len(ends)
+    short, _ = run("iris", network=SMALL, training={"epochs": long.best_epoch, **settings, "early_stopping": None})
+    assert short.onnx == long.onnx
+
+
+def test_regression_answers_and_measures_in_the_targets_units(run: Runner, sqlite_database: Database) -> None:
+    trained, ends = run("diabetes", network=SMALL, training={"epochs": 30, "test_fraction": 0.25})
+    _, table = load(sqlite_database, "diabetes")
+    answers = ServedNetwork(trained.onnx).run(table.matrix(trained.inputs.features))[:, 0]
+    truth = table.columns["target"]
+    assert 100 < answers.mean() < 200
+    assert np.corrcoef(answers, truth)[0, 1] > 0.5
+    assert trained.test_metrics is not None
+    assert trained.test_metrics.keys() == {"loss", "mae", "rmse", "r2"}
+    last = ends[-1].record.metrics
+    assert last["val_rmse"] is not None
+    assert 30 < last["val_rmse"] < 120
+    assert last["val_loss"] == pytest.approx((last["val_rmse"] / trained.outputs.scale) ** 2, rel=1e-4)
+
+
+def test_equal_seed_gives_equal_bits_and_another_seed_does_not(run: Runner) -> None:
+    first, second, third = (run("wine", network=SMALL, training={**SHORT, "seed": seed})[0] for seed in (1, 1, 2))
+    assert first.onnx == second.onnx
+    assert first.weights == second.weights
+    assert first.onnx != third.onnx
+
+
+def test_early_stopping_ends_a_training_that_no_longer_improves(run: Runner) -> None:
+    trained, ends = run(
+        "iris", network=SMALL, training={"epochs": 500, "learning_rate": 0.05, "early_stopping": {"patience": 3}}
+    )
+    assert len(ends) == trained.best_epoch + 3
+    assert trained.test_metrics is None
+
+
+def test_last_epoch_is_kept_without_validation_rows(run: Runner) -> None:
+    trained, ends = run("iris", network=SMALL, training={"epochs": 3, "validation_fraction": 0})
+    assert trained.best_epoch == 3
+    assert "val_loss" not in ends[0].record.metrics
+
+
+def test_integer_labels_come_back_as_integers(run: Runner) -> None:
+    trained, _ = run("digits", network=SMALL, training=SHORT)
+    assert trained.outputs.classes == tuple(range(10))
+
+
+def test_step_hook_ends_a_training(run: Runner) -> None:
+    class Enough(Exception):
+        pass
+
+    def stop() -> None:
+        raise Enough
+
+    with pytest.raises(Enough):
+        run("iris", on_step=stop, network=SMALL, training=SHORT)
+
+
+def test_loss_that_is_not_finite_ends_with_a_diagnosis(run: Runner) -> None:
+    with pytest.raises(TrainingDiverged, match="learning rate 10 is probably too high"):
+        run(
+            "diabetes",
+            network={"hidden_layers": 8, "units": 64},
+            training={"optimizer": "sgd", "learning_rate": 10.0, "epochs": 20},
+        )
+
+
+def test_standardization_is_fitted_on_training_rows_only(sqlite_database: Database) -> None:
+    dataset, table = load(sqlite_database, "wine")
+    spec = complete_spec(
+        JobSpec.model_validate({"dataset": "wine", "training": {"test_fraction": 0.25}}), dataset, Limits()
+    ).spec
+    data = prepare(spec, table, part_sizes(dataset, spec.training), ("numeric",) * 13)
+    np.testing.assert_allclose(data.training.rows.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(data.training.rows.std(axis=0), 1, atol=1e-5)
+    assert np.abs(data.validation.rows.mean(axis=0)).max() > 1e-3
+    share = np.bincount(data.training.target) / len(data.training.target)
+    for part in (data.validation, data.test):
+        np.testing.assert_allclose(np.bincount(part.target) / len(part.target), share, atol=0.03)
+
+
+def test_official_test_rows_are_the_last_and_parts_do_not_overlap() -> None:
+    rng = np.random.default_rng(0)
+    table = Table({"a": np.arange(50.0), "b": np.full(50, 7.0), "y": rng.normal(size=50)})
+    spec = JobSpec.model_validate({"dataset": "d", "target": "y", "features": ["a", "b"], "task": "regression"})
+    data = prepare(spec, table, PartSizes(32, 8, 10), ("numeric", "numeric"))
+    assert data.raw_test_rows[:, 0].tolist() == list(range(40, 50))
+    seen = np.concatenate([part.rows[:, 0] for part in (data.training, data.validation, data.test)])
+    assert len(np.unique(seen)) == 50
+    assert (data.training.rows[:, 1] == 0).all(), "a constant column becomes 0, not NaN"
+
+
+def test_classes_with_one_row_stay_in_training() -> None:
+    labels = np.array(["a"] * 20 + ["b"] * 20 + ["lonely"], object)
+    table = Table({"x": np.arange(41.0), "y": labels})
+    spec = JobSpec.model_validate({"dataset": "d", "target": "y", "features": ["x"], "task": "classification"})
+    data = prepare(spec, table, PartSizes(33, 8, 0), ("numeric",))
+    assert data.outputs.classes == ("a", "b", "lonely")
+    assert 2 in data.training.target
+    assert len(data.validation.target) == 8
+
+
+NETWORKS: list[NetworkSpec] = [
+    SnnSpec(hidden_layers=20, units=100, dropout=0.05),
+    *(
+        MlpSpec(kind="mlp", hidden_layers=3, units=20, activation=name)
+        for name in ("relu", "elu", "tanh", "sigmoid", "selu")
+    ),
+    MlpSpec(kind="mlp", units=(30, 10), normalization="batch", dropout=0.3, initializer="he_normal", standardize=False),
+]
+
+
+@pytest.mark.parametrize("spec", NETWORKS, ids=lambda spec: f"{spec.kind}-{spec.activation}-{spec.normalization}")
+@pytest.mark.parametrize("outputs", [1, 4])
+def test_served_form_agrees_with_keras(spec: NetworkSpec, outputs: int) -> None:
+    rng = np.random.default_rng(2)
+    network = networks.build(spec, 7, outputs, seed=3)
+    for weight in network.weights:  # zeros and ones hide mistakes
+        if "variance" in weight.path:
+            weight.assign(rng.uniform(0.5, 2.0, weight.shape))
+        elif "head" in weight.path or "kernel" not in weight.path and "seed" not in weight.path:
+            weight.assign(weight + rng.normal(0, 0.1, weight.shape))
+    inputs = Inputs(tuple("abcdefg"), ("numeric",) * 7, tuple(rng.normal(1e6, 1, 7)), tuple(rng.uniform(0.1, 10, 7)))
+    classes = ("p", "q", "r", "s") if outputs == 4 else ()
+    described = Outputs("classification" if classes else "regression", "y", classes, mean=3e5, scale=250.0)
+    raw = np.array(inputs.mean) + np.array(inputs.scale) * rng.normal(size=(300, 7))
+    rows = ((raw - np.array(inputs.mean)) / np.array(inputs.scale)).astype(np.float32)
+    expected = keras.ops.convert_to_numpy(network(rows, training=False)).astype(np.float64)
+    answered = ServedNetwork(export.to_onnx(network, inputs, described)).run(raw)
+    if classes:
+        expected = np.exp(expected) / np.exp(expected).sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(answered, expected, atol=1e-5)
+    else:
+        np.testing.assert_allclose((answered - 3e5) / 250.0, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_network_that_is_served_wrongly_is_not_registered(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "PARITY_TOLERANCE", 0.0)
+    with pytest.raises(ParityFailed, match="no model was registered"):
+        run("iris", network=SMALL, training=SHORT)
+
+
+def test_self_normalizing_network_keeps_mean_and_variance_through_20_layers() -> None:
+    network = networks.build(SnnSpec(hidden_layers=20, units=256, dropout=0.0), 256, 1, seed=0)
+    rows = np.random.default_rng(0).normal(size=(512, 256)).astype(np.float32)
+    hidden = [layer.output for layer in network.layers if layer.name.startswith("selu")]
+    for activations in keras.Model(network.inputs[0], hidden)(rows):
+        values = keras.ops.convert_to_numpy(activations)
+        assert abs(values.mean()) < 0.15
+        assert 0.6 < values.var() < 1.6
+
+
+def test_hidden_weights_start_as_lecun_normal_with_zero_bias() -> None:
+    network = networks.build(SnnSpec(hidden_layers=2, units=400), 300, 3, seed=0)
+    for layer, fan_in in zip(network.layers[0::2], (300, 400), strict=False):
+        kernel, bias = layer.get_weights()
+        assert kernel.var() * fan_in == pytest.approx(1, abs=0.02)
+        assert not bias.any()
+
+
+def test_alpha_dropout_keeps_mean_and_variance() -> None:
+    network = networks.build(SnnSpec(hidden_layers=1, units=2, dropout=0.1), 2, 1, seed=0)
+    dropout = next(layer for layer in network.layers if isinstance(layer, keras.layers.AlphaDropout))
+    rows = np.random.default_rng(0).normal(size=(1000, 1000)).astype(np.float32)
+    dropped = keras.ops.convert_to_numpy(dropout(rows, training=True))
+    tolerance = 5 / np.sqrt(rows.size)
+    assert abs(dropped.mean()) < tolerance
+    assert abs(dropped.var() - 1) < 3 * tolerance
+
+
+def test_keras_metrics_agree_with_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    truth, logits = rng.integers(0, 2, 400), rng.normal(size=(400, 2)).astype(np.float32)
+    logits[np.arange(400), truth] += 1
+    exact = metrics.of_classes(truth, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
+    for metric in metrics.while_training("classification", 2):
+        metric.update_state(truth.reshape(-1, 1), logits)
+        assert float(metric.result()) == pytest.approx(exact[metric.name], abs=0.01)
+
+
+def test_measure_that_is_not_finite_is_null_and_says_which_it_was() -> None:
+    assert metrics.in_target_units({"loss": 1.0, "rmse": 2.0, "r2": float("-inf")}, 10.0) == {
+        "loss": 1.0,
+        "rmse": 20.0,
+        "r2": None,
+        "r2_not_finite": "-inf",
+    }
+
+
+def test_best_epoch_follows_the_monitor() -> None:
+    best = BestEpoch("val_accuracy", patience=2, min_delta=0.05)
+    assert [best.update(epoch, {"val_accuracy": value}) for epoch, value in enumerate([0.5, 0.52, 0.4, None], 1)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert best.epoch == 2
+    assert best.should_stop(4), "0.52 is the best, but no improvement by 0.05"
+    patient = BestEpoch("val_loss", patience=None, min_delta=0.0)
+    patient.update(1, {"val_loss": 1.0})
+    assert not patient.should_stop(1000)
