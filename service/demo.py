@@ -53,7 +53,7 @@ def run() -> int:
         address = _wait_for_address(service)
         console.print(f"ready at {address}\n")
         with httpx.Client(base_url=address, timeout=40) as client:
-            return _train_and_show(client, address)
+            return _train_and_show(client)
     except KeyboardInterrupt:
         console.print("stopped")
         return 130
@@ -72,7 +72,7 @@ def _wait_for_address(service: "subprocess.Popen[str]") -> str:
     raise SystemExit("the service did not start:\n" + "".join(said))
 
 
-def _train_and_show(client: httpx.Client, address: str) -> int:
+def _train_and_show(client: httpx.Client) -> int:
     console.print(
         f"POST /jobs: a self-normalizing network of 20 x 100 SELU units on [bold]{SPEC['dataset']}[/], a real table"
     )

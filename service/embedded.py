@@ -1,4 +1,4 @@
-"""Everything in one command: a real Valkey, one worker, the API and SQLite in one folder, watched over until the end."""
+"""Everything in one command: a real Valkey, one worker, the API and SQLite in one folder, watched over."""
 
 import ctypes
 import fcntl
@@ -107,7 +107,7 @@ class _Child:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509  # this process has no other thread
+                preexec_fn=_die_with_parent(os.getpid()),  # this process has no other thread
             )
         self.started_at = time.monotonic()
         self.starts += 1
@@ -220,9 +220,7 @@ class _Supervisor:
         if not self._stop_requests:
             host, port = self._address
             shown_host = f"[{host}]" if ":" in host else host
-            _say(
-                f"ready at http://{shown_host}:{port} (API reference at /docs; data in {self._data_dir}; ctrl-C ends it)"
-            )
+            _say(f"ready at http://{shown_host}:{port} (reference at /docs; data in {self._data_dir}; ctrl-C ends it)")
 
     def _watch(self) -> None:
         for child in self._children:
@@ -273,7 +271,7 @@ def _broker_command(socket_path: Path, data_dir: Path) -> list[str]:
 
 
 def _die_with_parent(parent: int) -> Callable[[], None]:
-    """Return what a child runs before it becomes its program: on Linux it then dies with this process, even by kill -9."""
+    """Return what a child runs before its program starts: on Linux it then dies with this process, even by kill -9."""
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
     def prepare() -> None:

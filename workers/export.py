@@ -1,6 +1,7 @@
 """Write the served form of a trained network: an ONNX graph that takes raw rows, and the plain tensors."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -26,7 +27,7 @@ class _Graph:
         self.last = INPUT_NAME
 
     def add(
-        self, operator: str, name: str, constants: Mapping[str, NDArray[np.generic]] | None = None, **attributes: object
+        self, operator: str, name: str, constants: Mapping[str, NDArray[np.generic]] | None = None, **attributes: Any
     ) -> None:
         names = []
         for suffix, values in (constants or {}).items():

@@ -54,7 +54,7 @@ def while_training(task: Task, classes: int) -> list[keras.metrics.Metric]:
 
 
 def in_target_units(logs: dict[str, Any], scale: float) -> dict[str, Measure]:
-    """Return an epoch's metrics as stored: errors in the target's units; what is not finite is None and named beside."""
+    """Return an epoch's metrics as stored: errors in the target's units; what is not finite is named beside."""
     values = {name: float(value) for name, value in logs.items()}
     for name in IN_TARGET_UNITS:
         for key in (name, f"val_{name}"):

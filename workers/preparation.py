@@ -61,11 +61,19 @@ def prepare(spec: JobSpec, table: Table, sizes: PartSizes, kinds: tuple[str, ...
         mean, scale = _moments(target[split.training])
         outputs = Outputs("regression", spec.target, mean=float(mean), scale=float(scale))
         target = ((target - outputs.mean) / outputs.scale).astype(np.float32)
-    parts = [
+    training, validation, test = (
         Part(standardize(values, rows, inputs), target[rows]) for rows in (split.training, split.validation, split.test)
-    ]
+    )
     probe = np.linspace(0, table.rows - 1, min(probe_rows, table.rows)).astype(np.int64)
-    return Prepared(inputs, outputs, *parts, values[split.test].astype(np.float64), values[probe].astype(np.float64))
+    return Prepared(
+        inputs,
+        outputs,
+        training,
+        validation,
+        test,
+        raw_test_rows=values[split.test].astype(np.float64),
+        raw_probe_rows=values[probe].astype(np.float64),
+    )
 
 
 def split_rows(spec: JobSpec, sizes: PartSizes, classes: LabelArray | None, rows: int) -> Split:

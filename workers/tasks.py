@@ -20,7 +20,7 @@ READY_LINE = "worker ready"
 @shared_task(name=TRAIN_TASK, ignore_result=True)  # type: ignore[untyped-decorator]  # Celery ships no types
 def train(job_id: str) -> None:
     """Run a job."""
-    from workers import attempt  # noqa: PLC0415  # TensorFlow is for this process only, not for its parent
+    from workers import attempt  # TensorFlow is for this process only, not for its parent
 
     attempt.run(_database(), job_id, os.environ[NAME_VARIABLE], _settings().datasets_dir)
 
@@ -28,9 +28,9 @@ def train(job_id: str) -> None:
 @worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]  # Celery ships no types
 def _warm_up(**_: object) -> None:
     """Import TensorFlow before the first job, so that it need not wait."""
-    from workers import attempt  # noqa: F401, PLC0415  # TensorFlow is for this process only, not for its parent
+    from workers import attempt  # noqa: F401  # TensorFlow is for this process only, not for its parent
 
-    print(READY_LINE, file=sys.__stdout__, flush=True)  # noqa: T201  # for the supervisor
+    print(READY_LINE, file=sys.__stdout__, flush=True)  # for the supervisor
 
 
 @cache

@@ -85,7 +85,8 @@ async def _spool(request: Request, path: Path) -> str | None:
                 file.write(piece)
         return None
     if kind != "multipart/form-data":
-        detail = f"a table must come as text/csv or as the part 'file' of multipart/form-data; got {kind[:64] or 'no Content-Type'}"
+        got = kind[:64] or "no Content-Type"
+        detail = f"a table must come as text/csv or as the part 'file' of multipart/form-data; got {got}"
         raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
     async with request.form(max_files=1, max_fields=10) as form:
         part = form.get("file")

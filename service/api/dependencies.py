@@ -95,5 +95,6 @@ def media_type(request: Request) -> str:
 def _check_content_type(request: Request) -> None:
     kind = media_type(request)
     if kind != "application/json":
-        detail = f"the body must be application/json; got {kind[:64] or 'no Content-Type'}. Send the header Content-Type: application/json"
+        got = kind[:64] or "no Content-Type"
+        detail = f"the body must be application/json; got {got}. Send the header Content-Type: application/json"
         raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)

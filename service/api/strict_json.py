@@ -1,4 +1,4 @@
-"""Read JSON strictly: what the standard library's reader lets pass and a database or a network cannot hold is refused."""
+"""Read JSON strictly: what Python's reader lets pass and a database or a network cannot hold is refused."""
 
 import json
 import math

@@ -165,7 +165,8 @@ def _target_violations(target: Column, task: Task) -> list[Violation]:
         return [
             Violation(
                 "#/task",
-                f"column {shown(target.name)} has {target.unique:,} values; a classification takes at most {MAX_CLASSES:,}",
+                f"column {shown(target.name)} has {target.unique:,} values; "
+                f"a classification takes at most {MAX_CLASSES:,}",
             )
         ]
     return []

@@ -5,7 +5,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-
 Measure = float | int | str | None
 """A metric; None where it is not finite, and ``<name>_not_finite`` beside it then says which it was."""
 

@@ -78,7 +78,8 @@ def violations(cost: Estimate, limits: Limits) -> list[Violation]:
             Violation(
                 "#/training/epochs",
                 f"the training would take about {cost.training_seconds:,.0f} s; at most "
-                f"{limits.max_training_seconds:,.0f} s are allowed. Take fewer epochs, a larger batch_size or a smaller network",
+                f"{limits.max_training_seconds:,.0f} s are allowed. Take fewer epochs, "
+                "a larger batch_size or a smaller network",
             )
         )
     return found

@@ -67,7 +67,7 @@ def _check_units(value: Any) -> int | tuple[int, ...]:
             text = "{where}must be between 1 and " + str(MAX_UNITS) + "; got {value}"
         else:
             continue
-        raise PydanticCustomError("units", text, {"where": where, "value": shown(width)})  # type: ignore[arg-type]  # not a literal
+        raise PydanticCustomError("units", text, {"where": where, "value": shown(width)})
     return tuple(widths) if whole else widths[0]
 
 

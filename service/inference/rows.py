@@ -59,7 +59,7 @@ def _are_plain(values: Sequence[Any]) -> bool:
     """Whether all are numbers that float32 can hold: the common case, decided without a loop in Python."""
     if not NUMBERS.issuperset(map(type, values)):
         return False
-    return -FLOAT32_MAX <= min(values) and max(values) <= FLOAT32_MAX and all(map(math.isfinite, values))
+    return min(values) >= -FLOAT32_MAX and max(values) <= FLOAT32_MAX and all(map(math.isfinite, values))
 
 
 def _by_order(position: int, values: list[Any], inputs: Inputs, found: list[Violation]) -> list[Any] | None:

@@ -54,7 +54,7 @@ def submit(client: TestClient, **fields: Any) -> dict[str, Any]:
 
 def register_model(database: Database, name: str = "m", job_id: str = "j1") -> None:
     """Register a graph made by hand: the sum of two columns, as a regression."""
-    from onnx import TensorProto, helper  # noqa: PLC0415  # only this test writes a graph
+    from onnx import TensorProto, helper  # only this test writes a graph
 
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "ones"], ["y"])],
@@ -94,7 +94,7 @@ def test_submitted_job_is_stored_complete_and_rings_the_doorbell(client: TestCli
         assert job["spec"]["target"] == "target"
         assert len(job["spec"]["features"]) == 4
         assert None not in job["spec"]["training"].values() or job["spec"]["training"]["test_fraction"] is None
-        message = json.loads(broker.lindex("celery", 0))  # type: ignore[arg-type]
+        message = json.loads(broker.lindex("celery", 0))
         assert job["id"] in message["headers"]["argsrepr"]
     assert client.get(f"/jobs/{job['id']}").json() == job
 

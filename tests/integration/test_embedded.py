@@ -105,7 +105,7 @@ def test_killed_supervisor_takes_everything_with_it(tmp_path: Path) -> None:
 
 
 def test_port_in_use_is_said(tmp_path: Path) -> None:
-    import socket  # noqa: PLC0415
+    import socket
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

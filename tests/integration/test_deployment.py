@@ -1,0 +1,376 @@
+"""The images, the compose file and the lock files, checked without a Docker engine."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.server import GRACEFUL_SHUTDOWN_SECONDS
+from service.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+LOCKS = ROOT / "deploy" / "locks"
+LOCK_NAMES = sorted(path.name for path in LOCKS.glob("*.txt"))
+IMAGE_LOCK_NAMES = ["api.txt", "worker.txt"]
+DOCKERFILE = ROOT / "Dockerfile"
+COMPOSE_FILE = ROOT / "docker-compose.yml"
+PROGRAMS = Path(sys.executable).parent
+
+PASSWORD = "onlyforthistest"
+LONG_RUNNING = ["postgres", "redis", "api", "worker"]
+OURS = ["migrate", "api", "worker"]
+ENVIRONMENT_PREFIX = "SELFNORM_"
+LOOPBACK = "127.0.0.1"
+DOCKER_GRACE_SECONDS = 10
+"""What a container gets to end where nothing else is said."""
+INDEX_HOST = re.compile(rf"https?://(?!{re.escape(LOOPBACK)}[:/])|index-url|find-links|PIP_INDEX", re.IGNORECASE)
+REQUIREMENT = re.compile(
+    r"(?P<pin>(?P<name>[a-z0-9-]+)==[^\s;]+)(?: ; [^\\]+?)?(?P<hashes>(?: --hash=sha256:[0-9a-f]{64})*)"
+)
+
+
+# The compose file.
+
+
+def test_compose_file_without_password_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    done = _compose(tmp_path)
+    assert done.returncode != 0
+    assert "required variable POSTGRES_PASSWORD is missing" in done.stderr
+    assert "set it in the environment or in the file .env" in done.stderr
+
+
+def test_services_are_those_of_the_architecture(services: dict[str, Any]) -> None:
+    assert {"postgres", "redis", "migrate", "api", "worker"} == services.keys()
+
+
+def test_images_of_our_own_services_are_built_from_their_targets(services: dict[str, Any]) -> None:
+    targets = {name: services[name]["build"]["target"] for name in OURS}
+    assert targets == {"migrate": "api", "api": "api", "worker": "worker"}
+
+
+def test_migration_waits_until_postgresql_is_healthy(services: dict[str, Any]) -> None:
+    assert services["migrate"]["depends_on"]["postgres"]["condition"] == "service_healthy"
+
+
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_api_and_worker_wait_until_the_migration_succeeded(services: dict[str, Any], name: str) -> None:
+    assert services[name]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
+
+
+def test_migration_runs_once(services: dict[str, Any]) -> None:
+    assert services["migrate"]["command"] == ["selfnorm", "migrate"]
+    assert services["migrate"]["restart"] == "no"
+
+
+@pytest.mark.parametrize("name", LONG_RUNNING)
+def test_long_running_services_start_again(services: dict[str, Any], name: str) -> None:
+    assert services[name]["restart"] == "unless-stopped"
+
+
+def test_long_running_services_but_the_worker_have_a_health_check(services: dict[str, Any]) -> None:
+    checks = {name: " ".join(services[name].get("healthcheck", {}).get("test", [])) for name in LONG_RUNNING}
+    assert "pg_isready --host=127.0.0.1" in checks["postgres"]
+    assert "redis-cli ping" in checks["redis"]
+    assert "/readyz" in checks["api"]
+    assert checks["worker"] == ""
+
+
+def test_what_must_outlive_containers_lies_on_named_volumes(compose: dict[str, Any]) -> None:
+    expected = {
+        # From version 18 on, the image of PostgreSQL keeps nothing on a volume at .../data.
+        "postgres": {"postgres-data": "/var/lib/postgresql"},
+        "redis": {"redis-data": "/data"},
+        "worker": {"keras-data": _environment(_chain("worker"))["KERAS_HOME"]},
+    }
+    assert expected == {name: _named_volumes(compose["services"][name]) for name in expected}
+    assert {volume for volumes in expected.values() for volume in volumes} == compose["volumes"].keys()
+
+
+def test_redis_keeps_messages_and_never_evicts_them(services: dict[str, Any]) -> None:
+    command = " ".join(services["redis"]["command"])
+    assert "--appendonly yes" in command
+    assert "--maxmemory-policy noeviction" in command
+
+
+def test_only_the_api_is_published_and_only_on_this_machine(services: dict[str, Any]) -> None:
+    published = {
+        name: [(port["host_ip"], port["published"]) for port in service.get("ports", [])]
+        for name, service in services.items()
+    }
+    assert {name: ports for name, ports in published.items() if ports} == {"api": [(LOOPBACK, "8000")]}
+
+
+def test_published_port_can_be_chosen(tmp_path: Path) -> None:
+    done = _compose(tmp_path, POSTGRES_PASSWORD=PASSWORD, SELFNORM_PORT="8123")
+    assert json.loads(done.stdout)["services"]["api"]["ports"][0]["published"] == "8123"
+
+
+def test_every_password_comes_from_the_environment(tmp_path: Path) -> None:
+    services = json.loads(_compose(tmp_path, "--no-interpolate").stdout)["services"]
+    values = {
+        f"{name}.{key}": value for name in services for key, value in services[name].get("environment", {}).items()
+    }
+    secret = {key: value for key, value in values.items() if re.search("password|secret|token", key, re.IGNORECASE)}
+    assert secret.keys() == {"postgres.POSTGRES_PASSWORD"}
+    assert all(value.startswith("${POSTGRES_PASSWORD:?") for value in secret.values())
+    credentials = [found[1] for value in values.values() if (found := re.search(r"://[^:/@]*:(.+)@", value))]
+    assert len(credentials) == len(OURS)
+    assert all(re.fullmatch(r"\$\{POSTGRES_PASSWORD:\?[^}]*\}", credential) for credential in credentials)
+
+
+def test_our_services_reach_postgresql_and_redis_by_their_names(services: dict[str, Any]) -> None:
+    expected = {
+        "SELFNORM_DATABASE_URL": f"postgresql+psycopg://selfnorm:{PASSWORD}@postgres:5432/selfnorm",
+        "SELFNORM_BROKER_URL": "redis://redis:6379/0",
+    }
+    assert [expected] * len(OURS) == [services[name]["environment"] for name in OURS]
+    assert services["postgres"]["environment"] == {
+        "POSTGRES_DB": "selfnorm",
+        "POSTGRES_USER": "selfnorm",
+        "POSTGRES_PASSWORD": PASSWORD,
+    }
+
+
+def test_variables_of_the_service_are_settings(services: dict[str, Any]) -> None:
+    assert Settings.model_config["env_prefix"] == ENVIRONMENT_PREFIX
+    known = {f"{ENVIRONMENT_PREFIX}{name}".upper() for name in Settings.model_fields}
+    given = {variable for service in services.values() for variable in service.get("environment", {})}
+    given |= {variable for target in OURS[1:] for variable in _environment(_chain(target))}
+    assert {variable for variable in given if variable.startswith(ENVIRONMENT_PREFIX)} <= known
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_containers_have_no_privileges_and_write_only_to_tmp_and_volumes(
+    services: dict[str, Any], name: str
+) -> None:
+    service = services[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    mounted = [mount["target"] for mount in service.get("volumes", []) if mount["type"] == "tmpfs"]
+    assert [*service.get("tmpfs", []), *mounted] == ["/tmp"]
+
+
+def test_tmp_of_the_api_has_room_for_the_largest_upload_by_form(services: dict[str, Any]) -> None:
+    size = next(int(mount["tmpfs"]["size"]) for mount in services["api"]["volumes"] if mount["target"] == "/tmp")
+    assert size >= 2 * Settings.model_fields["max_upload_bytes"].default  # what came and its copy
+
+
+def test_services_get_the_time_that_they_need_to_end(services: dict[str, Any]) -> None:
+    assert _seconds(services["api"]["stop_grace_period"]) > GRACEFUL_SHUTDOWN_SECONDS
+    assert _seconds(services["worker"]["stop_grace_period"]) > DOCKER_GRACE_SECONDS
+
+
+# The images.
+
+
+def test_dockerfile_passes_the_linter_without_exceptions() -> None:
+    command = [str(PROGRAMS / "hadolint"), "--no-color", "--disable-ignore-pragma", str(DOCKERFILE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout + done.stderr, done.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize("target", ["api", "worker"])
+def test_images_run_as_a_user_with_a_fixed_number(target: str) -> None:
+    user = [argument for instruction, argument in _chain(target) if instruction == "USER"][-1]
+    assert user == "10001:10001"
+    assert any(
+        instruction == "RUN" and "--uid 10001 --user-group" in argument for instruction, argument in _chain(target)
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "command"),
+    [("api", ["selfnorm", "api", "--host", "0.0.0.0", "--port", "8000"]), ("worker", ["selfnorm", "worker"])],  # noqa: S104  # in a container
+)
+def test_images_run_the_command_line(target: str, command: list[str]) -> None:
+    assert [json.loads(argument) for instruction, argument in _chain(target) if instruction == "CMD"][-1] == command
+
+
+@pytest.mark.parametrize("target", ["api", "worker"])
+def test_images_hold_what_their_own_lock_file_names(target: str) -> None:
+    copied = [argument for instruction, argument in _chain(target) if instruction == "COPY"]
+    assert copied == [f"--from={target}-builder /opt/venv /opt/venv"]
+    installs = [
+        argument
+        for instruction, argument in _chain(f"{target}-builder")
+        if instruction == "RUN" and "pip install" in argument
+    ]
+    assert installs[0].endswith(f"pip install --require-hashes -r deploy/locks/{target}.txt")
+    assert installs[1:] == ["pip install --no-cache-dir --no-deps --no-build-isolation ."]
+
+
+@pytest.mark.parametrize("target", ["api", "worker"])
+def test_locked_packages_are_installed_before_the_source_is_copied(target: str) -> None:
+    chain = _chain(f"{target}-builder")
+    locked = next(index for index, (_, argument) in enumerate(chain) if "--require-hashes" in argument)
+    copied = {argument.split()[0] for instruction, argument in chain[:locked] if instruction == "COPY"}
+    assert copied == {f"deploy/locks/{target}.txt"}
+
+
+def test_what_the_dockerfile_copies_is_exactly_what_the_build_may_read() -> None:
+    copied = {
+        source
+        for stage in _stages().values()
+        for instruction, argument in stage.instructions
+        if instruction == "COPY" and not argument.startswith("--from=")
+        for source in argument.split()[:-1]
+    }
+    assert all((ROOT / source).exists() for source in copied)
+    patterns = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    assert patterns[0] == "*"
+    assert {pattern[1:] for pattern in patterns if pattern.startswith("!")} == copied
+
+
+def test_health_check_of_the_api_image_asks_the_process_only() -> None:
+    checks = [argument for instruction, argument in _chain("api") if instruction == "HEALTHCHECK"]
+    assert len(checks) == 1
+    probe = json.loads(checks[0].partition("CMD ")[2])
+    assert probe[:2] == ["python", "-c"]
+    compile(probe[2], "probe", "exec")
+    assert "http://127.0.0.1:8000/healthz" in probe[2]
+
+
+@pytest.mark.parametrize("target", ["api", "worker"])
+def test_images_send_no_usage_data(target: str) -> None:
+    assert _environment(_chain(target))["ORT_DISABLE_TELEMETRY"] == "1"
+
+
+# The lock files.
+
+
+@pytest.mark.parametrize("name", LOCK_NAMES)
+def test_every_locked_requirement_is_pinned_and_has_hashes(name: str) -> None:
+    lines = _requirements(name)
+    assert lines
+    assert [line for line in lines if not ((found := REQUIREMENT.fullmatch(line)) and found["hashes"])] == []
+
+
+def test_api_image_holds_no_tensorflow() -> None:
+    assert {name for name in _pins("api.txt") if name.startswith(("tensorflow", "keras"))} == set()
+
+
+def test_worker_image_holds_tensorflow_and_keras() -> None:
+    assert {"keras", "tensorflow", "tensorflow-cpu"} <= _pins("worker.txt").keys()
+
+
+@pytest.mark.parametrize("name", IMAGE_LOCK_NAMES)
+def test_images_hold_the_versions_that_are_tested(name: str) -> None:
+    tested = _pins("dev.txt")
+    assert {package: pins for package, pins in _pins(name).items() if pins != tested.get(package)} == {}
+
+
+@pytest.mark.parametrize("name", IMAGE_LOCK_NAMES)
+def test_lock_files_of_the_images_hold_the_build_backend(name: str) -> None:
+    assert "setuptools" in _pins(name)
+
+
+@pytest.mark.parametrize("path", [DOCKERFILE, *sorted(LOCKS.iterdir())], ids=lambda path: path.name)
+def test_no_file_names_a_package_index(path: Path) -> None:
+    assert INDEX_HOST.findall(path.read_text()) == []
+
+
+# How they are read.
+
+
+@pytest.fixture(scope="module")
+def compose(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The compose file as Docker understands it."""
+    done = _compose(tmp_path_factory.mktemp("compose"), POSTGRES_PASSWORD=PASSWORD)
+    assert (done.stderr, done.returncode) == ("", 0)
+    described: dict[str, Any] = json.loads(done.stdout)
+    return described
+
+
+@pytest.fixture(scope="module")
+def services(compose: dict[str, Any]) -> dict[str, Any]:
+    described: dict[str, Any] = compose["services"]
+    return described
+
+
+def _compose(home: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run ``docker-compose config`` without this machine's variables, .env file and Docker configuration."""
+    command = [
+        str(PROGRAMS / "docker-compose"),
+        "--env-file",
+        "/dev/null",
+        "-f",
+        str(COMPOSE_FILE),
+        "config",
+        "--format",
+        "json",
+        *options,
+    ]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={"HOME": str(home), **environment})
+
+
+def _named_volumes(service: dict[str, Any]) -> dict[str, str]:
+    return {mount["source"]: mount["target"] for mount in service["volumes"] if mount["type"] == "volume"}
+
+
+def _seconds(duration: str) -> int:
+    found = re.fullmatch(r"(?:(\d+)m)?(?:(\d+)s)?", duration)
+    assert found is not None
+    return int(found[1] or 0) * 60 + int(found[2] or 0)
+
+
+@dataclass
+class _Stage:
+    parent: str
+    instructions: list[tuple[str, str]] = field(default_factory=list)
+
+
+def _stages() -> dict[str, _Stage]:
+    """Read the Dockerfile: the stages by name, each with its instructions."""
+    stages: dict[str, _Stage] = {}
+    for instruction, argument in _instructions():
+        if instruction == "FROM":
+            parent, _, name = argument.partition(" AS ")
+            stages[name] = stage = _Stage(parent)
+        else:
+            stage.instructions.append((instruction, argument))
+    return stages
+
+
+def _instructions() -> Iterator[tuple[str, str]]:
+    lines = [line for line in DOCKERFILE.read_text().splitlines() if not line.startswith("#")]
+    for line in "\n".join(lines).replace("\\\n", " ").splitlines():
+        if line:
+            instruction, *words = line.split()
+            yield instruction, " ".join(words)
+
+
+def _chain(target: str) -> list[tuple[str, str]]:
+    """Return every instruction that makes a stage, those of the stages that it builds on first."""
+    stages = _stages()
+    stage = stages[target]
+    return [*(_chain(stage.parent) if stage.parent in stages else []), *stage.instructions]
+
+
+def _environment(chain: list[tuple[str, str]]) -> dict[str, str]:
+    pairs = [
+        pair.partition("=") for instruction, argument in chain if instruction == "ENV" for pair in argument.split()
+    ]
+    return {name: value for name, _, value in pairs}
+
+
+def _requirements(name: str) -> list[str]:
+    """Return the requirements of a lock file, each on one line with its hashes."""
+    text = re.sub(r"\s*\\\n\s*", " ", (LOCKS / name).read_text())
+    return [line for line in text.splitlines() if line]
+
+
+def _pins(name: str) -> dict[str, set[str]]:
+    """Return the pinned versions by package; a package has several where its version depends on Python's."""
+    pins: dict[str, set[str]] = {}
+    for line in _requirements(name):
+        found = REQUIREMENT.fullmatch(line)
+        assert found is not None
+        pins.setdefault(found["name"], set()).add(found["pin"])
+    return pins
