@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PLATFORM_LOCK := deploy/locks/dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check format lock clean
+.PHONY: help setup demo up test check format migration lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -41,6 +41,9 @@ format: setup  ## format the code and mend what the linter can mend
 	$(BIN)/ruff check --fix .
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11 pyproject.toml
+
+migration: setup  ## write the next migration from the code's tables: make migration MESSAGE="..."
+	$(BIN)/python -m migrations "$(MESSAGE)"
 
 lock: setup  ## write the lock files anew, with the newest versions that pyproject.toml allows
 	$(LOCK) --upgrade --extra api --extra worker --extra test deploy/locks/build.in -o deploy/locks/dev.txt

@@ -35,7 +35,9 @@ class Sweeper:
             try:
                 sweep(self._database, self._doorbell)
             except DATABASE_DOWN as error:
-                logger.warning("the database does not answer the sweeper: %s", error.orig)
+                logger.warning("the database does not answer the sweeper: %s", error)
+            except Exception:  # a sweeper that has died leaves jobs lying; the next sweep may succeed
+                logger.exception("a sweep failed")
 
 
 def sweep(database: Database, doorbell: Doorbell) -> None:

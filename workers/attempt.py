@@ -93,7 +93,7 @@ class Lease:
                 with self._database.write() as connection:
                     beat = leases.heartbeat(connection, self._claim)
             except DATABASE_DOWN as error:
-                logger.warning("the database does not answer the heartbeat: %s", error.orig)
+                logger.warning("the database does not answer the heartbeat: %s", error)
             except LeaseLost as error:
                 self._word = error
                 return
@@ -183,5 +183,5 @@ def _patiently(database: Database, write: Callable[[Connection], Result]) -> Res
             with database.write() as connection:
                 return write(connection)
         except DATABASE_DOWN as error:
-            logger.warning("the database does not answer, trying again: %s", error.orig)
+            logger.warning("the database does not answer, trying again: %s", error)
             time.sleep(RETRY_SECONDS)

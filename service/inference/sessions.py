@@ -1,12 +1,17 @@
 """Networks that answer: ONNX Runtime sessions, kept while they are used."""
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+
+# ONNX Runtime reads this when it is imported; without it, it reports its use to its makers and writes a device id.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import onnxruntime  # after the variable above
 
 INPUT_NAME = "x"
 OUTPUT_NAME = "y"

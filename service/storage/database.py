@@ -11,14 +11,15 @@ from sqlalchemy import DateTime, Engine, Float, Table, create_engine, event, lit
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect, make_url
 from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
-DATABASE_DOWN = (OperationalError, InterfaceError)
-"""What SQLAlchemy raises when the database does not answer."""
+DATABASE_DOWN = (OperationalError, InterfaceError, PoolTimeout)
+"""What SQLAlchemy raises when the database does not answer, or every connection stays busy."""
 
 BUSY_TIMEOUT_SECONDS = 30
 CONNECT_TIMEOUT_SECONDS = 2
@@ -78,12 +79,12 @@ class Database:
         parsed = make_url(url)
         self.dialect = parsed.get_backend_name()
         if self.dialect == "sqlite":
-            engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_SECONDS}, pool_size=8, max_overflow=32)
+            engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
             event.listen(engine, "connect", _configure_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
         else:
             options = {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
-            engine = create_engine(parsed, connect_args=options, pool_pre_ping=True, pool_size=8, max_overflow=32)
+            engine = create_engine(parsed, connect_args=options, pool_pre_ping=True)
         self.engine: Engine = engine
         self._writing = engine.execution_options(writes=True)
 

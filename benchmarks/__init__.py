@@ -1,0 +1,1 @@
+"""Measurements with bars; each module is a script: ``python -m benchmarks.NAME``."""
