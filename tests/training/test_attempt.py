@@ -1,0 +1,196 @@
+"""A worker's attempt at a job, on both databases, with real training."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from sqlalchemy import delete, update
+
+from service.domain.datasets import ARTICLE_TABLES, BOSTON_FEATURES
+from service.domain.errors import DatasetUnavailable
+from service.domain.jobs import Job, JobState
+from service.inference.sessions import SessionCache
+from service.storage import datasets, jobs, leases, models
+from service.storage.database import Database, database_time
+from service.storage.datasets import NewDataset
+from service.storage.pages import PageRequest
+from service.storage.tables import datasets as dataset_table
+from service.storage.tables import jobs as job_table
+from service.tables import csv, parquet, profile
+from service.use_cases.predict import predict
+from tests.factories import stored_job
+from workers import attempt
+from workers.datasets import load
+
+SMALL: dict[str, Any] = {"network": {"hidden_layers": 1, "units": 8}, "training": {"epochs": 3, "test_fraction": 0.2}}
+ENDLESS: dict[str, Any] = {**SMALL, "training": {"epochs": 100_000, "early_stopping": None, "learning_rate": 1e-6}}
+
+
+def read(database: Database, job_id: str = "job-1") -> Job:
+    with database.read() as connection:
+        return jobs.get(connection, job_id)
+
+
+def run_beside(database: Database) -> threading.Thread:
+    """Start an attempt in a thread and return when it has finished an epoch."""
+    thread = threading.Thread(target=attempt.run, args=(database, "job-1", "w1", None))
+    thread.start()
+    deadline = time.monotonic() + 60
+    while read(database).epoch < 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return thread
+
+
+def add_table(database: Database, tmp_path: Path, text: str, name: str = "mine") -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(text)
+    table = csv.read(path)
+    new = NewDataset(name, name, False, table.num_rows, profile.describe(table), parquet.encode(table))
+    with database.write() as connection:
+        datasets.add(connection, new)
+
+
+def test_attempt_ends_with_a_model_that_answers(database: Database) -> None:
+    stored_job(database, **SMALL)
+    attempt.run(database, "job-1", "w1", None)
+    job = read(database)
+    assert (job.state, job.model_version, job.epoch, job.attempts) == (JobState.SUCCEEDED, 1, 3, 1)
+    assert job.test_metrics is not None
+    assert job.best is not None
+    assert job.best["epoch"] == job.best_epoch
+    with database.read() as connection:
+        version = models.get_version(connection, "iris")
+        assert len(jobs.epoch_records(connection, "job-1")) == 3
+    assert version.metrics["test"] == job.test_metrics
+    assert version.parity["max_difference"] <= 1e-5
+    assert version.environment["keras"] == keras.__version__
+    answer = predict(database, SessionCache(), "iris", [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]])
+    assert answer.classes == ["setosa", "versicolor", "virginica"]
+    assert answer.probabilities is not None
+    np.testing.assert_allclose(np.sum(answer.probabilities, axis=1), 1, atol=1e-6)
+
+
+def test_message_that_comes_again_makes_no_second_model(database: Database) -> None:
+    stored_job(database, **SMALL)
+    for _ in range(3):
+        attempt.run(database, "job-1", "w1", None)
+    assert read(database).attempts == 1
+    with database.read() as connection:
+        assert models.get_model(connection, "iris").newest_version == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "classes"),
+    [("true,false", [False, True]), ("7,-3,11", [-3, 7, 11]), ("0.5,1.5", [0.5, 1.5]), ("ja,nein", ["ja", "nein"])],
+)
+def test_classes_of_any_type_come_back_as_they_were(
+    sqlite_database: Database, tmp_path: Path, column: str, classes: list[object]
+) -> None:
+    labels = column.split(",")
+    rows = "".join(f"{i % 10},{i % 2 == 0},{labels[i % len(labels)]}\n" for i in range(60))
+    add_table(sqlite_database, tmp_path, f"a,flag,y\n{rows}")
+    stored_job(sqlite_database, dataset="mine", target="y", task="classification", **SMALL)
+    attempt.run(sqlite_database, "job-1", "w1", None)
+    assert read(sqlite_database).error_detail is None
+    answer = predict(sqlite_database, SessionCache(), "mine", [[1, True], {"flag": False, "a": 3}])
+    assert answer.classes == classes
+    assert set(answer.predictions) <= set(classes)
+    assert [type(label) for label in answer.classes] == [type(label) for label in classes]
+
+
+def test_cancel_ends_a_running_training_within_5_seconds(database: Database) -> None:
+    stored_job(database, **ENDLESS)
+    thread = run_beside(database)
+    asked = time.monotonic()
+    with database.write() as connection:
+        jobs.request_cancel(connection, "job-1")
+    thread.join(10)
+    assert time.monotonic() - asked < 5
+    assert read(database).state == JobState.CANCELLED
+    with database.read() as connection:
+        assert models.list_page(connection, PageRequest()).items == []
+
+
+def test_worker_that_lost_its_lease_stops_and_writes_nothing_more(database: Database) -> None:
+    stored_job(database, **ENDLESS)
+    thread = run_beside(database)
+    with database.write() as connection:
+        connection.execute(update(job_table).values(lease_until=database_time(-1)))
+        leases.sweep(connection)
+        connection.execute(update(job_table).values(claimable_at=database_time(-1)))
+        again = leases.claim(connection, "job-1", "w2")
+    assert again is not None
+    thread.join(10)
+    assert not thread.is_alive()
+    job = read(database)
+    assert (job.state, job.attempts, job.epoch) == (JobState.RUNNING, 2, 0)
+    with database.read() as connection:
+        assert jobs.epoch_records(connection, "job-1") == []
+
+
+def test_diverged_training_fails_with_its_reason(database: Database) -> None:
+    network = {"hidden_layers": 8, "units": 64}
+    training = {"optimizer": "sgd", "learning_rate": 10.0, "epochs": 20}
+    stored_job(database, dataset="diabetes", network=network, training=training)
+    attempt.run(database, "job-1", "w1", None)
+    job = read(database)
+    assert (job.state, job.error_code) == (JobState.FAILED, "training_diverged")
+    assert job.error_detail is not None
+    assert "try a tenth of it" in job.error_detail
+
+
+def test_data_set_that_is_gone_fails_the_job(database: Database) -> None:
+    stored_job(database, **SMALL)
+    with database.write() as connection:
+        connection.execute(delete(dataset_table).where(dataset_table.c.id == "iris"))
+    attempt.run(database, "job-1", "w1", None)
+    job = read(database)
+    assert (job.state, job.error_code) == (JobState.FAILED, "dataset_unavailable")
+
+
+def test_damaged_file_of_a_local_data_set_is_named(sqlite_database: Database, tmp_path: Path) -> None:
+    (tmp_path / "boston_housing.csv").write_text("CRIM,ZN\nx,y\n")
+    with sqlite_database.read() as connection:
+        boston = datasets.get(connection, "boston_housing")
+    with pytest.raises(DatasetUnavailable, match="cannot be read"):
+        load(sqlite_database, boston, tmp_path)
+
+
+def test_failed_download_says_what_to_do(sqlite_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(**_: object) -> None:
+        raise Exception("URL fetch failure")  # what Keras raises
+
+    monkeypatch.setattr(keras.datasets.cifar10, "load_data", unreachable)
+    with sqlite_database.read() as connection:
+        cifar10 = datasets.get(connection, "cifar10")
+    with pytest.raises(DatasetUnavailable, match=r"URL fetch failure.*SELFNORM_DATASETS_DIR"):
+        load(sqlite_database, cifar10, None)
+
+
+def test_downloaded_tables_have_training_rows_first(sqlite_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the form that Keras gives: two pairs of arrays, CIFAR-10's labels as a column."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (3, 32, 32, 3), np.uint8)
+    labels = np.array([[3], [1], [2]], np.uint8)
+    monkeypatch.setattr(
+        keras.datasets.cifar10, "load_data", lambda: ((pixels[:2], labels[:2]), (pixels[2:], labels[2:]))
+    )
+    rooms = rng.normal(size=(5, 13))
+    prices = rng.normal(size=5)
+    monkeypatch.setattr(
+        keras.datasets.boston_housing, "load_data", lambda: ((rooms[:3], prices[:3]), (rooms[3:], prices[3:]))
+    )
+    with sqlite_database.read() as connection:
+        found = [datasets.get(connection, name) for name in ("cifar10", "boston_housing")]
+    images, boston = (load(sqlite_database, dataset, None) for dataset in found)
+    assert images.columns["label"].tolist() == [3, 1, 2]
+    np.testing.assert_array_equal(
+        pixels.reshape(3, -1) / np.float32(255), images.matrix(ARTICLE_TABLES["cifar10"].features)
+    )
+    np.testing.assert_array_equal(rooms, boston.matrix(BOSTON_FEATURES))
+    np.testing.assert_array_equal(prices, boston.columns["MEDV"])
