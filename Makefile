@@ -17,8 +17,9 @@ $(VENV)/.installed: deploy/locks/uv.txt $(PLATFORM_LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(f"selfnorm needs Python 3.11 or newer; {sys.executable} is {sys.version.split()[0]}. Say PYTHON=/path/to/python3.11 make ...") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r deploy/locks/uv.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(PLATFORM_LOCK)
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r $(PLATFORM_LOCK)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m compileall -q service workers migrations
 	@touch $@
 
 demo: setup  ## train and serve the article's network on a real table, from end to end

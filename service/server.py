@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+from functools import partial
 from types import FrameType
 
 import uvicorn
@@ -25,7 +26,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
         logger.warning("listening on %s without authentication: everybody who reaches it can use it", host)
     services = Services(
         database=Database(settings.database_url),
-        doorbell=Doorbell(create_celery(settings.broker_url)),
+        doorbell=Doorbell(partial(create_celery, settings.broker_url)),
         limits=settings.limits,
         datasets_dir=settings.datasets_dir,
         max_json_bytes=settings.max_json_bytes,

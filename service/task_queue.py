@@ -1,9 +1,12 @@
 """The Celery app and the doorbell: a message is a job id, never data, and losing one loses nothing."""
 
 import logging
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING
 
-from celery import Celery
-from kombu.exceptions import OperationalError
+if TYPE_CHECKING:
+    from celery import Celery
 
 logger = logging.getLogger(__name__)
 
@@ -11,12 +14,14 @@ TRAIN_TASK = "selfnorm.train"
 SOCKET_TIMEOUT_SECONDS = 5
 
 
-def create_celery(broker_url: str) -> Celery:
+def create_celery(broker_url: str) -> "Celery":
     """Return the Celery app; nothing is connected yet.
 
     The database is the truth about jobs, so there is no result backend, and a message is acknowledged when it
     arrives. One slot for each worker: with two, celery 5.7 stops consuming after a Redis restart during a task.
     """
+    from celery import Celery  # a fifth of an API process' start, which only the first job needs
+
     app = Celery("selfnorm", broker=broker_url, set_as_current=False)
     app.conf.update(
         task_ignore_result=True,
@@ -49,13 +54,15 @@ def create_celery(broker_url: str) -> Celery:
 class Doorbell:
     """Tells the workers that a job waits; best effort, for the sweeper rings again."""
 
-    def __init__(self, app: Celery) -> None:
-        self._app = app
+    def __init__(self, connect: Callable[[], "Celery"]) -> None:
+        self._app = cache(connect)
 
     def ring(self, job_id: str) -> bool:
         """Send the id of a queued job; return whether the broker took it."""
+        from kombu.exceptions import OperationalError  # comes with Celery, when it is needed
+
         try:
-            self._app.send_task(TRAIN_TASK, args=[job_id], retry=False)
+            self._app().send_task(TRAIN_TASK, args=[job_id], retry=False)
         except (OperationalError, OSError) as error:
             logger.warning("the broker did not take the message for job %s: %s", job_id, error)
             return False

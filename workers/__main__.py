@@ -27,7 +27,7 @@ def main() -> None:
     app = create_celery(settings.broker_url)
     app.conf.include = ["workers.tasks"]
     database = Database(settings.database_url)
-    sweeper = Sweeper(database, Doorbell(app))
+    sweeper = Sweeper(database, Doorbell(lambda: app))
     sweeper.start()
     try:
         app.worker_main(

@@ -23,6 +23,7 @@ def train(job_id: str) -> None:
     from workers import attempt  # TensorFlow is for this process only, not for its parent
 
     attempt.run(_database(), job_id, os.environ[NAME_VARIABLE], _settings().datasets_dir)
+    training.forget()
 
 
 @worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]  # Celery ships no types

@@ -105,6 +105,7 @@ def upgrade() -> None:
         ),
         sa.Column("learning_rate", sa.Float(), nullable=False),
         sa.Column("seconds", sa.Float(), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_epochs_job_id_jobs"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job_id", "epoch", name=op.f("pk_epochs")),
         comment="One row per finished epoch of a job",

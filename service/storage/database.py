@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection as Connection
-from sqlalchemy import DateTime, Engine, Float, Table, create_engine, event, literal, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import DateTime, Engine, Float, Table, create_engine, event, literal
 from sqlalchemy.engine import Dialect, make_url
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -100,11 +99,6 @@ class Database:
         with self._writing.begin() as connection:
             yield connection
 
-    def now(self) -> datetime:
-        """Return the database's time."""
-        with self.read() as connection:
-            return connection.execute(select(database_time())).scalar_one()
-
     def close(self) -> None:
         """Close every connection of the pool."""
         self.engine.dispose()
@@ -112,8 +106,13 @@ class Database:
 
 def upsert(connection: Connection, table: Table) -> Any:
     """Return this database's INSERT that knows ON CONFLICT; both dialects spell it alike."""
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    return dialect.insert(table)
+    if connection.dialect.name == "sqlite":
+        from sqlalchemy.dialects import sqlite  # a process needs one of the two
+
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql  # a process needs one of the two
+
+    return postgresql.insert(table)
 
 
 def _configure_sqlite(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:

@@ -109,6 +109,7 @@ epochs = Table(
     Column("metrics", JSON, nullable=False, comment="loss, val_loss, accuracy ... in the target's own units"),
     Column("learning_rate", Float, nullable=False),
     Column("seconds", Float, nullable=False),
+    Column("recorded_at", UtcTime, nullable=False, default=database_time()),
     comment="One row per finished epoch of a job",
 )
 

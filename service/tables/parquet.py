@@ -2,10 +2,8 @@
 
 import io
 import math
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -37,15 +35,9 @@ def read_rows(content: bytes, start: int, count: int) -> list[dict[str, Any]]:
     return [{name: _plain(value) for name, value in row.items()} for row in rows]
 
 
-def iterate_columns(table: pa.Table) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Go through an Arrow table column by column."""
-    for name in table.column_names:
-        yield name, _array(table.column(name))
-
-
 def _array(column: pa.ChunkedArray) -> NDArray[Any]:
     array: NDArray[Any] = column.to_numpy()
-    return array.astype(np.float64) if array.dtype == object and pa.types.is_integer(column.type) else array
+    return array
 
 
 def _plain(value: Any) -> Any:

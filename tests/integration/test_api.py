@@ -25,7 +25,9 @@ CSV = b"a,b,y\n" + b"".join(b"%d,%d.5,%d\n" % (i, i % 7, i * 3) for i in range(4
 
 @pytest.fixture
 def services(database: Database, broker_url: str, tmp_path: Path) -> Services:
-    return Services(database, Doorbell(create_celery(broker_url)), max_json_bytes=200_000, max_upload_bytes=1_000_000)
+    return Services(
+        database, Doorbell(lambda: create_celery(broker_url)), max_json_bytes=200_000, max_upload_bytes=1_000_000
+    )
 
 
 @pytest.fixture
@@ -445,7 +447,7 @@ def test_schema_and_reference_need_no_other_host(client: TestClient) -> None:
 
 
 def test_jobs_are_taken_and_found_again_while_the_broker_is_down(database: Database) -> None:
-    services = Services(database, Doorbell(create_celery("redis://127.0.0.1:1/0")))
+    services = Services(database, Doorbell(lambda: create_celery("redis://127.0.0.1:1/0")))
     with TestClient(create_app(services)) as client:
         job = submit(client)
         assert client.get(f"/jobs/{job['id']}").json()["state"] == "queued"
@@ -454,7 +456,7 @@ def test_jobs_are_taken_and_found_again_while_the_broker_is_down(database: Datab
 def test_database_down_is_503_with_retry_after(broker_url: str) -> None:
     down = Database("postgresql+psycopg://nobody@127.0.0.1:1/none")
     with TestClient(
-        create_app(Services(down, Doorbell(create_celery(broker_url)))), raise_server_exceptions=False
+        create_app(Services(down, Doorbell(lambda: create_celery(broker_url)))), raise_server_exceptions=False
     ) as client:
         for answer in (client.get("/jobs"), client.post("/jobs", json={"dataset": "iris"})):
             assert problem(answer, 503)["code"] == "database_down"

@@ -18,13 +18,13 @@ def messages(broker_url: str) -> list[dict[str, object]]:
 
 def test_message_is_the_job_id_and_nothing_else(broker_url: str) -> None:
     messages(broker_url)
-    assert Doorbell(create_celery(broker_url)).ring("job-7")
+    assert Doorbell(lambda: create_celery(broker_url)).ring("job-7")
     [message] = messages(broker_url)
     assert (message["task"], message["argsrepr"], message["kwargsrepr"]) == (TRAIN_TASK, "['job-7']", "{}")
 
 
 def test_ringing_without_a_broker_is_no_error() -> None:
-    assert not Doorbell(create_celery("redis://127.0.0.1:1/0")).ring("job-7")
+    assert not Doorbell(lambda: create_celery("redis://127.0.0.1:1/0")).ring("job-7")
 
 
 def test_sweep_rings_for_a_job_that_a_stopped_worker_handed_back(database: Database, broker_url: str) -> None:
@@ -33,8 +33,8 @@ def test_sweep_rings_for_a_job_that_a_stopped_worker_handed_back(database: Datab
     with database.write() as connection:
         leases.claim(connection, "job-1", "w")
         leases.hand_back(connection, "w")
-    sweep(database, Doorbell(create_celery(broker_url)))
+    sweep(database, Doorbell(lambda: create_celery(broker_url)))
     [message] = messages(broker_url)
     assert message["argsrepr"] == "['job-1']"
-    sweep(database, Doorbell(create_celery(broker_url)))
+    sweep(database, Doorbell(lambda: create_celery(broker_url)))
     assert messages(broker_url) == []
