@@ -20,7 +20,7 @@ READY_LINE = "worker ready"
 @shared_task(name=TRAIN_TASK, ignore_result=True)  # type: ignore[untyped-decorator]  # Celery ships no types
 def train(job_id: str) -> None:
     """Run a job."""
-    from workers import attempt  # TensorFlow is for this process only, not for its parent
+    from workers import attempt, training  # TensorFlow is for this process only, not for its parent
 
     attempt.run(_database(), job_id, os.environ[NAME_VARIABLE], _settings().datasets_dir)
     training.forget()
