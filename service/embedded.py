@@ -178,11 +178,11 @@ class _Supervisor:
 
     def run(self) -> int:
         """Run until asked to end."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         try:
             self._migrate()
-            for child in self._children:
+            for child in self._children if not self._stop_requests else ():
                 child.start()
             self._wait_until_ready()
             while not self._stop_requests:

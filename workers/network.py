@@ -36,7 +36,7 @@ def build(network: NetworkSpec, features: int, outputs: int, seed: int) -> keras
     # unlearning a random start (diabetes: R2 0.35 instead of 0.28, Boston 0.76 instead of 0.69).
     head = keras.initializers.Zeros() if outputs == 1 else keras.initializers.LecunNormal(seed=next(seeds))
     layers.append(keras.layers.Dense(outputs, kernel_initializer=head, name="head"))
-    return keras.Sequential(layers)
+    return keras.Sequential(layers, name="network")  # a name of Keras' own would count up with every job
 
 
 def optimizer(training: TrainingSpec) -> keras.optimizers.Optimizer:
