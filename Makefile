@@ -9,7 +9,7 @@ PLATFORM_LOCK := deploy/locks/dev.txt
 .PHONY: help setup demo up test check format migration lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.installed  ## install everything into .venv, from hash-locked requirements
 

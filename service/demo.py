@@ -1,5 +1,6 @@
 """The demonstration: the article's network on a real table, through the public API and nothing else."""
 
+import os
 import re
 import shutil
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import httpx2 as httpx
@@ -14,8 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from service.embedded import LOCK_NAME, CannotStart, die_with_parent, locked
+
 DATA_DIR = Path(".demo")
-READY_TIMEOUT_SECONDS = 180.0
 JOB_TIMEOUT_SECONDS = 600.0
 POLL_SECONDS = 0.3
 BARS = "▁▂▃▄▅▆▇█"
@@ -43,11 +46,25 @@ console = Console(highlight=False)
 
 def run() -> int:
     """Start the service, train, show the result, end the service; return the exit status."""
-    shutil.rmtree(DATA_DIR, ignore_errors=True)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    try:
+        with locked(DATA_DIR):
+            for path in DATA_DIR.iterdir():
+                if path.name != LOCK_NAME:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    except CannotStart as error:
+        console.print(str(error))
+        return 1
     console.print("[bold]Selfnorm[/]: starting the service (API, worker, broker, database) ...")
     command = [sys.executable, "-m", "service.cli", "up", "--port", "0", "--data-dir", str(DATA_DIR)]
     service = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=die_with_parent(os.getpid()),
     )
     try:
         address = _wait_for_address(service)
@@ -60,6 +77,10 @@ def run() -> int:
     finally:
         service.send_signal(signal.SIGTERM)
         service.wait(60)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _wait_for_address(service: "subprocess.Popen[str]") -> str:

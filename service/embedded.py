@@ -11,22 +11,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import IO
 
 from service.settings import Settings
+from service.storage.database import sqlite_url
 
 READY_TIMEOUT_SECONDS = 180.0
-STOP_TIMEOUT_SECONDS = 20.0
+STOP_TIMEOUT_SECONDS = 30.0
 POLL_SECONDS = 0.1
 CALM_SECONDS = 60.0
 """A process that ran so long before it died is started again at once."""
 MAX_PAUSE_SECONDS = 30.0
 PR_SET_PDEATHSIG = 1
+LOCK_NAME = "lock"
 WORKER_READY = "worker ready"
 
 
@@ -38,7 +40,9 @@ def run(settings: Settings, host: str, port: int, data_dir: Path) -> int:
     """Run until ctrl-C or SIGTERM; return the exit status."""
     try:
         data_dir = data_dir.expanduser().resolve()
-        with _Folder(data_dir), tempfile.TemporaryDirectory(prefix="selfnorm-") as runtime:
+        with locked(data_dir), tempfile.TemporaryDirectory(prefix="selfnorm-") as runtime:
+            for name in ("logs", "broker"):
+                (data_dir / name).mkdir(exist_ok=True)
             supervisor = _Supervisor(settings, host, _free_port(host, port), data_dir, Path(runtime))
             return supervisor.run()
     except CannotStart as error:
@@ -46,38 +50,33 @@ def run(settings: Settings, host: str, port: int, data_dir: Path) -> int:
         return 1
 
 
-class _Folder:
-    """The data folder, held by a lock for as long as this process lives."""
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a data folder, made if it is not there, so that no other process of this kind uses it.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: IO[str] | None = None
-
-    def __enter__(self) -> None:
+    Raises:
+        CannotStart: it cannot be made, or another process holds it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK_NAME).open("a+")
+    except OSError as error:
+        raise CannotStart(
+            f"the data folder {folder} cannot be used: {error.strerror}; choose another --data-dir"
+        ) from None
+    with file:
         try:
-            (self._path / "logs").mkdir(parents=True, exist_ok=True)
-            (self._path / "broker").mkdir(exist_ok=True)
-            self._file = (self._path / "lock").open("a+")
-        except OSError as error:
-            raise CannotStart(
-                f"the data folder {self._path} cannot be used: {error.strerror}; choose another --data-dir"
-            ) from None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            self._file.seek(0)
-            owner = self._file.read().strip() or "unknown"
-            self._file.close()
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
             raise CannotStart(
-                f"process {owner} already runs on the folder {self._path}; stop it, or choose another --data-dir"
+                f"process {owner} already runs on the folder {folder}; stop it, or choose another --data-dir"
             ) from None
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
 @dataclass
@@ -94,7 +93,6 @@ class _Child:
     started_at: float = 0.0
     pause: float = 0.0
     start_at: float = 0.0
-    starts: int = field(default=0)
 
     def start(self) -> None:
         """Start it, in a session of its own so that ctrl-C reaches the supervisor only."""
@@ -107,10 +105,9 @@ class _Child:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent(os.getpid()),  # this process has no other thread
+                preexec_fn=die_with_parent(os.getpid()),  # this process has no other thread
             )
         self.started_at = time.monotonic()
-        self.starts += 1
 
     def watch(self) -> int | None:
         """Start it again if it has died and its pause is over; return the exit status when a death is first seen."""
@@ -161,7 +158,7 @@ class _Supervisor:
         broker_socket = runtime / "broker.sock"
         self._environment = {
             **os.environ,
-            "SELFNORM_DATABASE_URL": f"sqlite:///{data_dir / 'selfnorm.db'}",
+            "SELFNORM_DATABASE_URL": sqlite_url(data_dir / "selfnorm.db"),
             "SELFNORM_BROKER_URL": f"redis+socket://{broker_socket}",
         }
         if settings.datasets_dir is not None:
@@ -270,7 +267,7 @@ def _broker_command(socket_path: Path, data_dir: Path) -> list[str]:
     return [binary, *(word for name, value in options.items() for word in (f"--{name}", value))]
 
 
-def _die_with_parent(parent: int) -> Callable[[], None]:
+def die_with_parent(parent: int) -> Callable[[], None]:
     """Return what a child runs before its program starts: on Linux it then dies with this process, even by kill -9."""
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 

@@ -26,10 +26,12 @@ class Settings(BaseSettings):
     """The most weights and biases that a network may have."""
     max_cells: int = Limits.max_cells
     """The most cells (rows x columns) that a training may read."""
+    max_memory_bytes: int = Limits.max_memory_bytes
+    """The most memory that a training may be estimated to need, in bytes."""
     max_training_seconds: float = Limits.max_training_seconds
     """The longest that a training may be estimated to take, on two plain cores."""
 
     @property
     def limits(self) -> Limits:
         """The bounds on specs."""
-        return Limits(self.max_parameters, self.max_cells, self.max_training_seconds)
+        return Limits(self.max_parameters, self.max_cells, self.max_memory_bytes, self.max_training_seconds)

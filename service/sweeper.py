@@ -10,6 +10,8 @@ from service.task_queue import Doorbell
 logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 3.0
+MAX_MESSAGES = 100
+"""While so many messages lie with the broker, workers are busy, not deaf: more would only pile up."""
 
 
 class Sweeper:
@@ -47,6 +49,8 @@ def sweep(database: Database, doorbell: Doorbell) -> None:
             return
     with database.write() as connection:
         waiting = leases.sweep(connection)
+    if waiting and doorbell.waiting() >= MAX_MESSAGES:
+        return
     for job_id in waiting:
         if not doorbell.ring(job_id):
             return

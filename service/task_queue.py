@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TRAIN_TASK = "selfnorm.train"
-SOCKET_TIMEOUT_SECONDS = 5
+SOCKET_TIMEOUT_SECONDS = 30
 
 
 def create_celery(broker_url: str) -> "Celery":
@@ -42,7 +42,7 @@ def create_celery(broker_url: str) -> "Celery":
         broker_connection_max_retries=None,
         broker_connection_timeout=2,
         broker_transport_options={
-            "socket_timeout": SOCKET_TIMEOUT_SECONDS + 25,
+            "socket_timeout": SOCKET_TIMEOUT_SECONDS,
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
             "health_check_interval": 25,
@@ -56,6 +56,17 @@ class Doorbell:
 
     def __init__(self, connect: Callable[[], "Celery"]) -> None:
         self._app = cache(connect)
+
+    def waiting(self) -> int:
+        """Return how many messages no worker has taken; 0 where the broker does not answer."""
+        from kombu.exceptions import ChannelError, OperationalError  # comes with Celery, when it is needed
+
+        try:
+            with self._app().connection_for_write() as connection:
+                queue = connection.default_channel.queue_declare(self._app().conf.task_default_queue, passive=True)
+                return int(queue.message_count)
+        except (ChannelError, OperationalError, OSError):
+            return 0
 
     def ring(self, job_id: str) -> bool:
         """Send the id of a queued job; return whether the broker took it."""

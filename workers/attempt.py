@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,8 +14,10 @@ from service.domain.errors import DatasetUnavailable, LeaseLost, SelfnormError, 
 from service.domain.jobs import Claim
 from service.domain.models import NewVersion
 from service.domain.spec import JobSpec
+from service.domain.table import Table
 from service.storage import datasets, jobs, leases, models
 from service.storage.database import DATABASE_DOWN, Connection, Database
+from service.tables import parquet
 from workers.datasets import load
 from workers.training import EpochEnd, TrainedNetwork, train
 
@@ -23,6 +26,7 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 RETRY_SECONDS = 1.0
+GIVE_UP_SECONDS = 60.0
 
 
 class Cancelled(Exception):  # no error: somebody asked for it
@@ -43,26 +47,22 @@ def run(database: Database, job_id: str, worker: str, datasets_dir: Path | None)
         except LeaseLost as error:
             logger.warning("%s; nothing more is written", error)
         except Cancelled:
-            _patiently(database, lambda connection: leases.finish_cancel(connection, claim))
-            logger.info("job %s is cancelled", job_id)
+            _end(database, lease, "cancelled", lambda connection: leases.finish_cancel(connection, claim))
         except SelfnormError as error:
-            _fail(database, claim, error.code, str(error))
+            _fail(database, lease, error.code, str(error))
         except Exception as error:  # a job must end with its reason, whatever the reason is
             logger.exception("job %s: unexpected error", job_id)
-            _fail(
-                database,
-                claim,
-                "internal_error",
-                f"the training stopped unexpectedly: {type(error).__name__}: {error}"[:2000],
-            )
+            detail = f"the training stopped unexpectedly ({type(error).__name__}); the worker's log says more"
+            _fail(database, lease, "internal_error", detail)
 
 
 class Lease:
     """Renews the claim from a thread, and brings word of a cancel or of the loss of the lease."""
 
     def __init__(self, database: Database, claim: Claim) -> None:
+        self.claim = claim
+        self.renewed_at = time.monotonic()
         self._database = database
-        self._claim = claim
         self._over = threading.Event()
         self._word: type[Cancelled] | LeaseLost | None = None
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
@@ -91,29 +91,30 @@ class Lease:
         while not self._over.wait(leases.HEARTBEAT_SECONDS):
             try:
                 with self._database.write() as connection:
-                    beat = leases.heartbeat(connection, self._claim)
+                    beat = leases.heartbeat(connection, self.claim)
             except DATABASE_DOWN as error:
                 logger.warning("the database does not answer the heartbeat: %s", error)
             except LeaseLost as error:
                 self._word = error
                 return
             else:
+                self.renewed_at = time.monotonic()
                 if beat.cancel_requested:
                     self._word = Cancelled
 
 
 def _train(database: Database, claim: Claim, lease: Lease, datasets_dir: Path | None) -> None:
-    with database.read() as connection:
-        spec = JobSpec.model_validate(jobs.get(connection, claim.job_id).spec)
-        dataset = _dataset(connection, spec.dataset)
-    table = load(database, dataset, datasets_dir)
+    spec, dataset = _patiently(database.read, lease, lambda connection: _read(connection, claim.job_id))
+    table = _table(database, lease, dataset, datasets_dir)
     lease.check()
-    kinds = tuple(column.kind for name in spec.features or () if (column := dataset.column(name)))
+    columns = {column.name: column for column in dataset.columns}
+    kinds = tuple(columns[name].kind for name in spec.features or ())
 
     def record(end: EpochEnd) -> None:
         lease.check()
         _patiently(
-            database,
+            database.write,
+            lease,
             lambda connection: leases.record_epoch(
                 connection,
                 claim,
@@ -127,7 +128,7 @@ def _train(database: Database, claim: Claim, lease: Lease, datasets_dir: Path | 
     sizes = part_sizes(dataset, spec.training)
     trained = train(spec, table, sizes, kinds, on_epoch=record, on_step=lease.check)
     lease.check()
-    version = _patiently(database, lambda connection: _register(connection, claim, spec, dataset, trained))
+    version = _patiently(database.write, lease, lambda connection: _register(connection, claim, spec, dataset, trained))
     logger.info("job %s succeeded: model %s version %d", claim.job_id, spec.model, version)
 
 
@@ -161,27 +162,55 @@ def _register(connection: Connection, claim: Claim, spec: JobSpec, dataset: Data
     return version
 
 
-def _dataset(connection: Connection, dataset_id: str) -> Dataset:
+def _table(database: Database, lease: Lease, dataset: Dataset, datasets_dir: Path | None) -> Table:
+    sha256 = dataset.sha256
+    if sha256 is None:
+        return load(dataset.id, datasets_dir)
+    return parquet.decode(_patiently(database.read, lease, lambda connection: datasets.content(connection, sha256)))
+
+
+def _read(connection: Connection, job_id: str) -> tuple[JobSpec, Dataset]:
+    spec = JobSpec.model_validate(jobs.get(connection, job_id).spec)
     try:
-        return datasets.get(connection, dataset_id)
+        return spec, datasets.get(connection, spec.dataset)
     except UnknownDataset as error:
         raise DatasetUnavailable(str(error)) from None
 
 
-def _fail(database: Database, claim: Claim, code: str, detail: str) -> None:
-    logger.warning("job %s failed: %s: %s", claim.job_id, code, detail)
+def _fail(database: Database, lease: Lease, code: str, detail: str) -> None:
+    logger.warning("job %s failed: %s: %s", lease.claim.job_id, code, detail)
+    _end(database, lease, "failed", lambda connection: leases.fail(connection, lease.claim, code, detail))
+
+
+def _end(database: Database, lease: Lease, how: str, write: Callable[[Connection], None]) -> None:
+    """Write the end of a job; where its lease was lost meanwhile, somebody else does."""
     try:
-        _patiently(database, lambda connection: leases.fail(connection, claim, code, detail))
+        _patiently(database.write, lease, write, is_last=True)
+        logger.info("job %s is %s", lease.claim.job_id, how)
     except LeaseLost as error:
         logger.warning("%s; nothing more is written", error)
 
 
-def _patiently(database: Database, write: Callable[[Connection], Result]) -> Result:
-    """Write, again and again while the database is down: a training waits for it and goes on."""
+def _patiently(
+    session: Callable[[], AbstractContextManager[Connection]],
+    lease: Lease,
+    work: Callable[[Connection], Result],
+    *,
+    is_last: bool = False,
+) -> Result:
+    """Work in a session, again and again while the database is down: a training waits for it and goes on.
+
+    It gives up when the lease is renewed all the while: then the database is not down, and this work cannot succeed.
+    """
+    began = time.monotonic()
     while True:
         try:
-            with database.write() as connection:
-                return write(connection)
+            with session() as connection:
+                return work(connection)
         except DATABASE_DOWN as error:
+            if lease.renewed_at - began > GIVE_UP_SECONDS:
+                raise
             logger.warning("the database does not answer, trying again: %s", error)
             time.sleep(RETRY_SECONDS)
+            if not is_last:
+                lease.check()

@@ -1,37 +1,23 @@
-"""Get a job's table: from the database, from a local folder, or through ``keras.datasets``."""
+"""Get the article's tables: from a local folder, or through ``keras.datasets``."""
 
 from pathlib import Path
 
 import numpy as np
 
-from service.domain.datasets import Dataset
 from service.domain.errors import DatasetUnavailable
 from service.domain.table import Table
-from service.storage import datasets
-from service.storage.database import Database
-from service.tables import article_files, parquet
+from service.tables import article_files
 
 
-def load(database: Database, dataset: Dataset, datasets_dir: Path | None) -> Table:
-    """Read the whole table of a data set.
+def load(name: str, datasets_dir: Path | None) -> Table:
+    """Read a whole table.
 
     Raises:
-        DatasetUnavailable: it is one of the article's and neither the folder nor the internet has it.
-        CorruptBlob: the stored rows are damaged.
+        DatasetUnavailable: neither the folder nor the internet has it.
     """
-    if dataset.sha256 is not None:
-        with database.read() as connection:
-            return parquet.decode(datasets.content(connection, dataset.sha256))
-    if datasets_dir is not None and article_files.has(datasets_dir, dataset.id):
-        return _read_folder(datasets_dir, dataset.id)
-    return _download(dataset.id)
-
-
-def _read_folder(folder: Path, name: str) -> Table:
-    try:
-        return article_files.read(folder, name)
-    except (OSError, ValueError, KeyError) as error:
-        raise DatasetUnavailable(f"the files of {name} in {folder} cannot be read: {error}") from error
+    if datasets_dir is not None and article_files.has(datasets_dir, name):
+        return article_files.read(datasets_dir, name)
+    return _download(name)
 
 
 def _download(name: str) -> Table:

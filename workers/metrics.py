@@ -15,7 +15,6 @@ IN_TARGET_UNITS = ("mae", "rmse")
 """Metrics of a regression that grow with the target's scale; the loss stays what was minimized."""
 
 
-@keras.saving.register_keras_serializable("selfnorm")
 class MacroF1(keras.metrics.F1Score):  # type: ignore[misc]  # Keras ships no types
     """Macro F1 of class indices (rows,) against logits (rows, classes)."""
 
@@ -29,7 +28,6 @@ class MacroF1(keras.metrics.F1Score):  # type: ignore[misc]  # Keras ships no ty
         super().update_state(labels, y_pred, sample_weight)
 
 
-@keras.saving.register_keras_serializable("selfnorm")
 class TwoClassAuc(keras.metrics.AUC):  # type: ignore[misc]  # Keras ships no types
     """Area under the ROC curve of class indices (rows,) against the logits (rows, 2) of two classes."""
 
@@ -60,6 +58,11 @@ def in_target_units(logs: dict[str, Any], scale: float) -> dict[str, Measure]:
         for key in (name, f"val_{name}"):
             if key in values:
                 values[key] *= scale
+    return _named(values)
+
+
+def _named(values: dict[str, float]) -> dict[str, Measure]:
+    """Make None of what is not finite, and say beside it which it was."""
     measured: dict[str, Measure] = {}
     for name, value in values.items():
         measured[name] = value if math.isfinite(value) else None
@@ -72,22 +75,23 @@ def of_classes(truth: NDArray[np.int64], probabilities: NDArray[np.floating]) ->
     """Measure a classification exactly: ``truth`` holds class indices (rows,), ``probabilities`` is (rows, classes)."""
     predicted = probabilities.argmax(axis=1)
     chosen = np.clip(probabilities[np.arange(len(truth)), truth].astype(np.float64), 1e-12, 1.0)
-    measured: dict[str, Measure] = {
+    measured = {
         "loss": float(-np.log(chosen).mean()),
         "accuracy": float(exact.accuracy_score(truth, predicted)),
         "f1": float(exact.f1_score(truth, predicted, average="macro")),
     }
     if probabilities.shape[1] == 2:
         both = len(np.unique(truth)) == 2
-        measured["auc"] = float(exact.roc_auc_score(truth, probabilities[:, 1])) if both else None
-    return measured
+        measured["auc"] = float(exact.roc_auc_score(truth, probabilities[:, 1])) if both else math.nan
+    return _named(measured)
 
 
 def of_numbers(truth: NDArray[np.float64], predicted: NDArray[np.float64], scale: float) -> dict[str, Measure]:
     """Measure a regression exactly, (rows,) each in the target's units; the loss is the standardized squared error."""
-    return {
+    measured = {
         "loss": float(np.mean(((truth - predicted) / scale) ** 2)),
         "mae": float(exact.mean_absolute_error(truth, predicted)),
         "rmse": float(exact.root_mean_squared_error(truth, predicted)),
-        "r2": float(exact.r2_score(truth, predicted)) if len(truth) > 1 else None,
+        "r2": float(exact.r2_score(truth, predicted)) if len(truth) > 1 else math.nan,
     }
+    return _named(measured)

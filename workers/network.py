@@ -41,8 +41,7 @@ def build(network: NetworkSpec, features: int, outputs: int, seed: int) -> keras
 
 def optimizer(training: TrainingSpec) -> keras.optimizers.Optimizer:
     """Return the optimizer of a completed spec."""
-    weight_decay = training.weight_decay or None
-    return OPTIMIZERS[training.optimizer](learning_rate=training.learning_rate, weight_decay=weight_decay)
+    return OPTIMIZERS[training.optimizer](learning_rate=training.learning_rate, weight_decay=training.weight_decay)
 
 
 def loss(spec: JobSpec) -> keras.losses.Loss:

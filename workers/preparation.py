@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from service.domain.completion import PartSizes
+from service.domain.errors import UnusableColumn
 from service.domain.models import ClassLabel, Inputs, Outputs
 from service.domain.spec import JobSpec
 from service.domain.table import Table
@@ -64,6 +65,8 @@ def prepare(spec: JobSpec, table: Table, sizes: PartSizes, kinds: tuple[str, ...
     training, validation, test = (
         Part(standardize(values, rows, inputs), target[rows]) for rows in (split.training, split.validation, split.test)
     )
+    for part in (training, validation, test):
+        _check_finite(part.rows, spec.features)
     probe = np.linspace(0, table.rows - 1, min(probe_rows, table.rows)).astype(np.int64)
     return Prepared(
         inputs,
@@ -97,8 +100,20 @@ def standardize(values: NDArray[Any], rows: NDArray[np.int64], inputs: Inputs) -
     result = np.empty((len(rows), values.shape[1]), np.float32)
     for start in range(0, len(rows), CHUNK_ROWS):
         chunk = slice(start, start + CHUNK_ROWS)
-        result[chunk] = (values[rows[chunk]].astype(np.float64) - mean) / scale
+        with np.errstate(over="ignore"):  # the caller names the column
+            result[chunk] = (values[rows[chunk]].astype(np.float64) - mean) / scale
     return result
+
+
+def _check_finite(rows: NDArray[np.float32], features: tuple[str, ...]) -> None:
+    """Refuse columns whose standardized values do not fit float32.
+
+    Raises:
+        UnusableColumn: names the first one.
+    """
+    lost = np.flatnonzero(~np.isfinite(rows).all(axis=0))
+    if len(lost):
+        raise UnusableColumn(features[lost[0]])
 
 
 def _encode_target(spec: JobSpec, column: NDArray[Any]) -> tuple[tuple[ClassLabel, ...], NDArray[Any]]:

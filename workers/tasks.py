@@ -22,8 +22,10 @@ def train(job_id: str) -> None:
     """Run a job."""
     from workers import attempt, training  # TensorFlow is for this process only, not for its parent
 
-    attempt.run(_database(), job_id, os.environ[NAME_VARIABLE], _settings().datasets_dir)
-    training.forget()
+    try:
+        attempt.run(_database(), job_id, os.environ[NAME_VARIABLE], _settings().datasets_dir)
+    finally:
+        training.forget()
 
 
 @worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]  # Celery ships no types

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from service.domain.completion import PartSizes
 from service.domain.errors import ParityFailed, TrainingDiverged
 from service.domain.jobs import EpochRecord, Measure
+from service.domain.limits import VALIDATION_BATCH_ROWS
 from service.domain.models import Inputs, Outputs
 from service.domain.spec import JobSpec, Monitor
 from service.domain.table import Table
@@ -24,7 +25,6 @@ from workers.preparation import Prepared, prepare
 
 PARITY_TOLERANCE = 1e-5
 """How far a served probability, or a prediction in standard deviations of the target, may be from Keras."""
-VALIDATION_BATCH_ROWS = 2048
 HIGHER_IS_BETTER = frozenset({"val_accuracy", "val_f1", "val_auc", "val_r2"})
 
 
@@ -83,8 +83,8 @@ class BestEpoch:
         return False
 
     def should_stop(self, epoch: int) -> bool:
-        """Whether ``patience`` epochs have gone without improvement."""
-        return self.patience is not None and self.epoch != epoch and epoch - self._waited_since >= self.patience
+        """Whether ``patience`` epochs have gone without an improvement by more than ``min_delta``."""
+        return self.patience is not None and epoch - self._waited_since >= self.patience
 
 
 def train(
@@ -189,13 +189,14 @@ class _Follower(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships 
 def _finish(network: keras.Model, data: Prepared, follower: _Follower) -> TrainedNetwork:
     graph = export.to_onnx(network, data.inputs, data.outputs)
     served = ServedNetwork(graph)
+    parity = _check_parity(network, served, data)
     return TrainedNetwork(
         inputs=data.inputs,
         outputs=data.outputs,
         best_epoch=follower.best.epoch,
         best_metrics=follower.best_metrics,
         test_metrics=_test(served, data),
-        parity=_check_parity(network, served, data),
+        parity=parity,
         parameters=sum(int(np.prod(weight.shape)) for weight in network.trainable_weights),
         environment=environment(),
         weights=export.to_safetensors(network),
@@ -229,9 +230,7 @@ def _test(served: ServedNetwork, data: Prepared) -> dict[str, Measure] | None:
     """Measure the test part through the served form."""
     if not len(data.raw_test_rows):
         return None
-    answers = np.concatenate(
-        [served.run(data.raw_test_rows[start : start + 4096]) for start in range(0, len(data.raw_test_rows), 4096)]
-    )
+    answers = served.run(data.raw_test_rows)
     if data.outputs.task == "classification":
         return metrics.of_classes(data.test.target, answers)
     truth = data.test.target.astype(np.float64) * data.outputs.scale + data.outputs.mean

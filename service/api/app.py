@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi_offline import FastAPIOffline
@@ -35,20 +36,26 @@ def create_app(services: Services) -> FastAPI:
         description=DESCRIPTION,
         version=version("selfnorm"),
         lifespan=lifespan,
-        responses={
-            "default": {
-                "model": ProblemView,
-                "description": "An error, as RFC 9457 describes it",
-                "content": {PROBLEM_TYPE: {}},
-            }
-        },
+        responses={"default": {"model": ProblemView, "description": "An error, as RFC 9457 describes it"}},
     )
     app.state.services = services
+    describe = app.openapi
+    app.openapi = lambda: _with_problem_type(describe())  # type: ignore[method-assign]  # FastAPI's documented hook
     errors.install(app)
     for module in (datasets, jobs, models, predict, health):
         app.include_router(module.router)
     app.add_middleware(Entrance, max_body_bytes=services.max_json_bytes, max_upload_bytes=services.max_upload_bytes)
     return app
+
+
+def _with_problem_type(schema: dict[str, Any]) -> dict[str, Any]:
+    """Give errors the media type that they have; FastAPI describes every model as application/json."""
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            content = operation["responses"]["default"]["content"]
+            if described := content.pop("application/json", None):
+                content[PROBLEM_TYPE] = described
+    return schema
 
 
 class Entrance:

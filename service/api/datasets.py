@@ -88,7 +88,11 @@ async def _spool(request: Request, path: Path) -> str | None:
         got = kind[:64] or "no Content-Type"
         detail = f"a table must come as text/csv or as the part 'file' of multipart/form-data; got {got}"
         raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
-    async with request.form(max_files=1, max_fields=10) as form:
+    try:
+        form = await request.form(max_files=1, max_fields=10)
+    except UnicodeError:
+        raise MalformedRequest("the form has text that its charset cannot read; send it as UTF-8") from None
+    try:
         part = form.get("file")
         if not isinstance(part, UploadFile):
             raise MalformedRequest("the form has no part named 'file' that is a file; with curl: -F file=@table.csv")
@@ -96,3 +100,5 @@ async def _spool(request: Request, path: Path) -> str | None:
             while piece := await part.read(COPY_BYTES):
                 file.write(piece)
         return part.filename
+    finally:
+        await form.close()

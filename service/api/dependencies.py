@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
+from pydantic import BeforeValidator
 
 from service.api import strict_json
 from service.api.errors import malformed
@@ -17,8 +19,11 @@ from service.domain.errors import MalformedRequest
 from service.domain.limits import Limits
 from service.inference.sessions import SessionCache
 from service.storage.database import Database
-from service.storage.pages import PageRequest
+from service.storage.pages import MAX_PAGE_SIZE, PageRequest
 from service.task_queue import Doorbell
+
+LARGE_BODY_BYTES = 64 * 1024
+"""A larger body is read in a thread, so that nobody waits behind it."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,18 @@ def _services(request: Request) -> Services:
     return services
 
 
+def _coerce_size(value: Any) -> Any:
+    """Read a page size as generously as the contract says: any finite number, coerced to 1..100."""
+    try:
+        return int(min(max(float(value), 1), MAX_PAGE_SIZE))
+    except (TypeError, ValueError, OverflowError):
+        return value
+
+
 def _page(
-    page_size: Annotated[int, Query(description="How many items; coerced to 1..100")] = 50,
+    page_size: Annotated[
+        int, BeforeValidator(_coerce_size), Query(description="How many items; coerced to 1..100")
+    ] = 50,
     page_token: Annotated[str | None, Query(max_length=200, description="next_page_token of the page before")] = None,
 ) -> PageRequest:
     return PageRequest(page_size, page_token)
@@ -57,8 +72,11 @@ class StrictRequest(Request):
 
     async def json(self) -> Any:
         """Read the body."""
+        body = await self.body()
         try:
-            return strict_json.loads(await self.body())
+            if len(body) > LARGE_BODY_BYTES:
+                return await run_in_threadpool(strict_json.loads, body)
+            return strict_json.loads(body)
         except MalformedRequest as error:
             raise malformed(error) from None
 

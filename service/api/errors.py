@@ -19,14 +19,15 @@ logger = logging.getLogger(__name__)
 
 PROBLEM_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
+MAX_VIOLATIONS = 100
 
 STATUS: dict[type[errors.SelfnormError], HTTPStatus] = {
     errors.InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.MalformedRequest: HTTPStatus.BAD_REQUEST,
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.Conflict: HTTPStatus.CONFLICT,
-    errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.CorruptBlob: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.DatasetUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 CODES = {
     400: "malformed_request",
@@ -108,10 +109,11 @@ async def _on_invalid_request(request: Request, error: Exception) -> JSONRespons
     assert isinstance(error, RequestValidationError)
     body_field = getattr(request.scope.get("route"), "body_field", None)
     model = body_field.field_info.annotation if body_field is not None else None
-    violations = [_violation(item, model) for item in error.errors()]
+    found = error.errors()
+    violations = [_violation(item, model) for item in found[:MAX_VIOLATIONS]]
     detail = "; ".join(f"{item.pointer}: {item.detail}" for item in violations[:3])
-    if len(violations) > 3:
-        detail += f"; and {len(violations) - 3} more"
+    if len(found) > 3:
+        detail += f"; and {len(found) - 3} more"
     return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, detail, "invalid", violations)
 
 
@@ -134,9 +136,12 @@ async def _on_database_down(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:
-    logger.error("unexpected error", exc_info=error)
+    request_id = request.state.request_id
+    logger.error("unexpected error in request %s", request_id, exc_info=error)
     detail = "an unexpected error; it is in the server's log under this request_id"
-    return problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, detail, "internal_error")
+    # This handler stands outside of all middleware, so it names the request itself.
+    headers = {"X-Request-Id": request_id}
+    return problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, detail, "internal_error", headers=headers)
 
 
 def malformed(error: errors.MalformedRequest) -> HTTPException:
@@ -147,9 +152,10 @@ def malformed(error: errors.MalformedRequest) -> HTTPException:
 def _violation(item: dict[str, Any], model: Any) -> errors.Violation:
     where, *path = item["loc"]
     if where != "body":
-        return errors.Violation(f"?{'/'.join(map(str, path))}", f"{item['msg']}; got {shown(item.get('input'))}")
+        mark = "?" if where == "query" else f"{where}/"
+        return errors.Violation(f"{mark}{'/'.join(map(str, path))}", f"{item['msg']}; got {shown(item.get('input'))}")
     path = [step for step in path if step not in ("snn", "mlp")]
-    pointer = "#" + "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in path)
+    pointer = "#" + "".join(f"/{_pointer_step(step)}" for step in path)
     match item["type"]:
         case "extra_forbidden":
             return errors.Violation(
@@ -157,11 +163,17 @@ def _violation(item: dict[str, Any], model: Any) -> errors.Violation:
             )
         case "missing":
             return errors.Violation(pointer, "is required")
-        case "out_of_bounds" | "bad_name" | "units" | "units_mismatch" | "breaks_condition":
+        case "out_of_bounds" | "bad_name" | "units" | "features" | "units_mismatch" | "breaks_condition":
             return errors.Violation(pointer, item["msg"])
         case _:
             text = item["msg"].replace("Input should be", "must be")
             return errors.Violation(pointer, f"{text}; got {shown(item.get('input'))}")
+
+
+def _pointer_step(step: str | int) -> str:
+    """Return a step of a JSON pointer; a key that a client made up is cut, and shown without control characters."""
+    text = str(step) if str(step).isprintable() else shown(str(step))
+    return text[:64].replace("~", "~0").replace("/", "~1")
 
 
 def _fields(model: Any, path: Sequence[Any]) -> list[str]:

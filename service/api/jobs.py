@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from service.api.dependencies import PageDependency, Services, ServicesDependency, StrictRoute
 from service.api.views import EpochsView, JobView, PageView, ValidatedView
+from service.domain.bounds import Name
 from service.domain.jobs import Job, JobState
 from service.domain.spec import JobSpec
 from service.storage.jobs import JobFilter
@@ -53,7 +54,7 @@ def list_jobs(
     services: ServicesDependency,
     page: PageDependency,
     state: JobState | None = None,
-    tag: str | None = None,
+    tag: Name | None = None,
     model: str | None = None,
     dataset: str | None = None,
 ) -> PageView[JobView]:
@@ -98,9 +99,9 @@ def job_metrics(job_id: str, services: ServicesDependency) -> EpochsView:
 )
 def cancel(job_id: str, services: ServicesDependency, response: Response) -> JobView:
     """Ask that a job ends without a model."""
+    cancelled_already = jobs.get_job(services.database, job_id).state == JobState.CANCELLED
     job = jobs.cancel_job(services.database, job_id)
-    if job.state == JobState.CANCELLED:
-        response.status_code = 200
+    response.status_code = 200 if cancelled_already else 202
     return JobView.of(job)
 
 

@@ -1,9 +1,12 @@
 """/models: what is registered."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Path
 
 from service.api.dependencies import PageDependency, ServicesDependency
 from service.api.views import ModelView, PageView, VersionView
+from service.domain.models import MAX_VERSION
 from service.use_cases import models
 
 router = APIRouter(prefix="/models", tags=["models"])
@@ -23,6 +26,8 @@ def get_model(name: str, services: ServicesDependency) -> ModelView:
 
 
 @router.get("/{name}/versions/{version}")
-def get_version(name: str, version: int, services: ServicesDependency) -> VersionView:
+def get_version(
+    name: str, version: Annotated[int, Path(ge=1, le=MAX_VERSION)], services: ServicesDependency
+) -> VersionView:
     """Read one version: spec, metrics, columns, parity."""
     return VersionView.of(models.get_version(services.database, name, version))

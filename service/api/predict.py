@@ -3,11 +3,12 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import Field, WithJsonSchema
+from pydantic import WithJsonSchema
 
 from service.api.dependencies import ServicesDependency, StrictRoute
 from service.api.views import PredictionView
 from service.domain.bounds import Between, Frozen, Name
+from service.domain.models import MAX_VERSION
 from service.use_cases import predict as use_case
 
 router = APIRouter(tags=["predictions"], route_class=StrictRoute)
@@ -32,11 +33,11 @@ class PredictRequest(Frozen):
 
     model: Name
     """The model's name."""
-    version: Annotated[int | None, Between(1, 2**31 - 1)] = None
+    version: Annotated[int | None, Between(1, MAX_VERSION)] = None
     """Which version; null: the newest."""
     alias: Name | None = None
     """Which alias, instead of a version."""
-    instances: Annotated[Instances, Field()]
+    instances: Instances
     """Raw rows: arrays in the order of the model's columns, or objects by column name."""
 
 

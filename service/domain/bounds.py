@@ -12,9 +12,12 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 """What models, aliases and tags may be called."""
 
 
+JSON_WORDS = {None: "null", True: "true", False: "false"}
+
+
 def shown(value: object) -> str:
     """Return a value as an error may echo it: at most 64 characters."""
-    text = repr(value)
+    text = JSON_WORDS[value] if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 64 else f"{text[:61]}..."
 
 

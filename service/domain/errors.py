@@ -11,9 +11,8 @@ SelfnormError
 ├── Conflict                the thing exists, its state forbids it
 │   ├── JobIsFinal, JobIsNotFinal, DatasetInUse, DatasetIsBuiltin, DatasetNotHere
 │   └── ModelNotReady
-├── TooLarge
 ├── TrainingFailed          a job ends as failed with this code
-│   ├── TrainingDiverged, ParityFailed, DatasetUnavailable
+│   └── TrainingDiverged, ParityFailed, UnusableColumn, DatasetUnavailable
 ├── LeaseLost               another worker owns the job now; write nothing more
 └── CorruptBlob             stored bytes do not have their hash
 """
@@ -196,12 +195,6 @@ class ModelNotReady(Conflict):
         )
 
 
-class TooLarge(SelfnormError):
-    """More bytes than this service takes at once."""
-
-    code = "too_large"
-
-
 class TrainingFailed(SelfnormError):
     """A training that ends without a model; the code and the text are stored with the job."""
 
@@ -230,6 +223,18 @@ class ParityFailed(TrainingFailed):
         super().__init__(
             f"the served network differs from the trained one by {difference:.3g} where {tolerance:g} is allowed; "
             "no model was registered. Activations that have grown very large cause this: try a lower learning rate"
+        )
+
+
+class UnusableColumn(TrainingFailed):
+    """A column whose values lie too far apart to be standardized."""
+
+    code = "unusable_column"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"column {name[:64]!r} has values so far from its training rows' mean that they overflow; "
+            "mend or leave out these rows, or list the features without it"
         )
 
 

@@ -31,7 +31,7 @@ HELD_STATES = frozenset({JobState.RUNNING, JobState.CANCELLING})
 """States in which a worker holds a lease on the job."""
 
 MAX_LOSSES = 3
-"""A job that has cost this many workers without finishing an epoch is failed: it is probably what kills them."""
+"""A job that has cost this many workers is failed: it is probably what kills them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,10 @@ from service.domain.spec import JobSpec, MlpSpec
 
 BYTES_PER_PARAMETER = 24
 """float32 weights, gradients, two optimizer slots, the best epoch's copy and the exported tensors."""
+BYTES_PER_ACTIVATION = 16
+"""A float32 before and after the activation function, and the gradients of both."""
+VALIDATION_BATCH_ROWS = 2048
+"""Rows in one step of validation."""
 BYTES_PER_CELL = 12
 """A float32 cell as read, standardized, and on the way into the training step."""
 FLOPS_PER_SECOND = 2e10
@@ -23,6 +27,7 @@ class Limits:
 
     max_parameters: int = 50_000_000
     max_cells: int = 500_000_000
+    max_memory_bytes: int = 16 * 2**30
     max_training_seconds: float = 14 * 86_400.0
 
 
@@ -52,7 +57,10 @@ def estimate(spec: JobSpec, *, rows: int, training_rows: int, outputs: int) -> E
     steps = spec.training.epochs * -(-training_rows // spec.training.batch_size)
     flops = 6.0 * parameters * training_rows * spec.training.epochs
     seconds = steps * (SECONDS_PER_STEP + SECONDS_PER_STEP_AND_LAYER * len(widths)) + flops / FLOPS_PER_SECOND
-    return Estimate(parameters, cells, parameters * BYTES_PER_PARAMETER + cells * BYTES_PER_CELL, seconds)
+    batch = max(min(spec.training.batch_size, training_rows), min(VALIDATION_BATCH_ROWS, rows))
+    activations = batch * (sum(widths) + outputs)
+    memory = parameters * BYTES_PER_PARAMETER + cells * BYTES_PER_CELL + activations * BYTES_PER_ACTIVATION
+    return Estimate(parameters, cells, memory, seconds)
 
 
 def violations(cost: Estimate, limits: Limits) -> list[Violation]:
@@ -71,6 +79,14 @@ def violations(cost: Estimate, limits: Limits) -> list[Violation]:
             Violation(
                 "#/features",
                 f"the table has {cost.cells:,} cells; at most {limits.max_cells:,} are allowed. Name fewer features",
+            )
+        )
+    if cost.memory_bytes > limits.max_memory_bytes:
+        found.append(
+            Violation(
+                "#/training/batch_size",
+                f"the training would need about {cost.memory_bytes / 2**30:,.1f} GiB of memory; at most "
+                f"{limits.max_memory_bytes / 2**30:,.1f} GiB are allowed. Take a smaller batch_size, network or table",
             )
         )
     if cost.training_seconds > limits.max_training_seconds:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+MAX_VERSION = 2**31 - 1
 ClassLabel = str | int | float | bool
 
 

@@ -82,6 +82,17 @@ Units = Annotated[
 ]
 
 
+def _check_features(value: Any) -> Any:
+    """Take a list of column names."""
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(name, str) for name in value):
+        raise PydanticCustomError(
+            "features", "must be null or a list of column names, at least one; got {value}", {"value": shown(value)}
+        )
+    return tuple(value)
+
+
 class _Network(Frozen):
     """What both kinds of network share."""
 
@@ -202,7 +213,7 @@ class JobSpec(Frozen):
     """Id of a stored data set, or the name of a built-in one."""
     target: Annotated[str | None, Field(min_length=1, max_length=1000)] = None
     """The column to predict; a built-in data set knows its own."""
-    features: Annotated[Annotated[tuple[str, ...], Field(min_length=1)] | None, JsonArray] = None
+    features: Annotated[tuple[str, ...] | None, BeforeValidator(_check_features)] = None
     """The columns to predict from; null: every numeric column but the target."""
     task: Task | None = None
     """Null: a text, boolean or integer target with at most 20 values is a classification."""

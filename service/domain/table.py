@@ -28,7 +28,7 @@ class Table:
             matrix[:, position] = column
         return matrix
 
-    def objects(self, start: int, count: int) -> list[dict[str, Any]]:
-        """Return some rows as objects by column name."""
-        part = {name: column[start : start + count].tolist() for name, column in self.columns.items()}
+    def objects(self) -> list[dict[str, Any]]:
+        """Return the rows as objects by column name."""
+        part = {name: column.tolist() for name, column in self.columns.items()}
         return [dict(zip(part, values, strict=True)) for values in zip(*part.values(), strict=True)]

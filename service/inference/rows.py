@@ -47,7 +47,7 @@ def _row(position: int, instance: Any, inputs: Inputs, found: list[Violation]) -
         return None
     if values is None:
         return None
-    if _are_plain(values):
+    if "boolean" not in inputs.kinds and _are_plain(values):
         return values
     for name, kind, value in zip(inputs.features, inputs.kinds, values, strict=True):
         if problem := _problem(kind, value):
@@ -88,6 +88,8 @@ def _by_name(position: int, row: Mapping[str, Any], inputs: Inputs, found: list[
 def _problem(kind: str, value: Any) -> str | None:
     if type(value) is bool:
         return None if kind == "boolean" else f"must be a number; got {str(value).lower()}"
+    if kind == "boolean" and (type(value) not in NUMBERS or value not in (0, 1)):
+        return f"must be true or false; got {shown(value)}"
     if value is None:
         return "is null, and training saw no gaps in this column; send a number"
     if type(value) not in NUMBERS:

@@ -15,6 +15,8 @@ import onnxruntime  # after the variable above
 
 INPUT_NAME = "x"
 OUTPUT_NAME = "y"
+CHUNK_ROWS = 4096
+"""Rows in one call: more would hold every layer's activations of all of them in memory."""
 
 
 class ServedNetwork:
@@ -33,8 +35,8 @@ class ServedNetwork:
 
         Returns probabilities, float32 (rows, classes), or predictions in the target's units, float64 (rows, 1).
         """
-        answer: NDArray[np.floating] = self._session.run([OUTPUT_NAME], {INPUT_NAME: rows})[0]
-        return answer
+        chunks = [rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS)]
+        return np.concatenate([self._session.run([OUTPUT_NAME], {INPUT_NAME: chunk})[0] for chunk in chunks])
 
 
 class SessionCache:

@@ -4,10 +4,11 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from sqlalchemy import URL, DateTime, Engine, Float, Table, create_engine, event, literal
 from sqlalchemy import Connection as Connection
-from sqlalchemy import DateTime, Engine, Float, Table, create_engine, event, literal
 from sqlalchemy.engine import Dialect, make_url
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -22,6 +23,11 @@ DATABASE_DOWN = (OperationalError, InterfaceError, PoolTimeout)
 
 BUSY_TIMEOUT_SECONDS = 30
 CONNECT_TIMEOUT_SECONDS = 2
+
+
+def sqlite_url(path: Path) -> str:
+    """Return the URL of a SQLite file, whatever characters its path holds."""
+    return URL.create("sqlite", database=str(path)).render_as_string()
 
 
 class UtcTime(TypeDecorator[datetime]):

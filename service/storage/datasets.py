@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select
+from sqlalchemy import Connection, RowMapping, delete, select
 
 from service.domain.datasets import Column, Dataset
 from service.domain.errors import DatasetInUse, DatasetIsBuiltin, UnknownDataset
 from service.storage import blobs, jobs, pages
+from service.storage.database import upsert
 from service.storage.tables import datasets
 
 
@@ -25,8 +26,8 @@ class NewDataset:
 
 
 def add(connection: Connection, new: NewDataset) -> Dataset:
-    """Store a data set and return it as stored."""
-    statement = insert(datasets).values(
+    """Store a data set, unless one of this id is stored already, and return it as stored."""
+    statement = upsert(connection, datasets).values(
         id=new.id,
         name=new.name,
         builtin=new.builtin,
@@ -37,7 +38,7 @@ def add(connection: Connection, new: NewDataset) -> Dataset:
         sha256=None if new.content is None else blobs.put(connection, new.content),
         size_bytes=0 if new.content is None else len(new.content),
     )
-    connection.execute(statement)
+    connection.execute(statement.on_conflict_do_nothing(index_elements=[datasets.c.id]))
     return get(connection, new.id)
 
 

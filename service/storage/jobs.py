@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, String, cast, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, String, case, cast, delete, func, insert, select, update
 
 from service.domain.errors import JobIsFinal, JobIsNotFinal, UnknownJob
 from service.domain.jobs import ACTIVE_STATES, EpochRecord, Job, JobState
@@ -82,13 +82,16 @@ def request_cancel(connection: Connection, job_id: str) -> None:
         UnknownJob: there is none with this id.
         JobIsFinal: it has succeeded or failed.
     """
-    this = jobs.c.id == job_id
+    # One statement: between two, a worker could hand the job back and neither would find it.
+    queued = jobs.c.state == JobState.QUEUED
     connection.execute(
         update(jobs)
-        .where(this, jobs.c.state == JobState.QUEUED)
-        .values(state=JobState.CANCELLED, finished_at=database_time())
+        .where(jobs.c.id == job_id, jobs.c.state.in_((JobState.QUEUED, JobState.RUNNING)))
+        .values(
+            state=case((queued, JobState.CANCELLED.value), else_=JobState.CANCELLING.value),
+            finished_at=case((queued, database_time()), else_=None),
+        )
     )
-    connection.execute(update(jobs).where(this, jobs.c.state == JobState.RUNNING).values(state=JobState.CANCELLING))
     state = _state(connection, job_id)
     if state not in (JobState.CANCELLED, JobState.CANCELLING):
         raise JobIsFinal(job_id, state)

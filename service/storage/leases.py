@@ -6,11 +6,11 @@ an old fence changes no row, so a worker that wakes up late can do no harm. Time
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Update, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Update, and_, case, delete, func, or_, select, update
 
 from service.domain.errors import LeaseLost
 from service.domain.jobs import HELD_STATES, MAX_LOSSES, Beat, Claim, EpochRecord, JobState, Measure
-from service.storage.database import database_time
+from service.storage.database import database_time, upsert
 from service.storage.tables import epochs, jobs
 
 LEASE_SECONDS = 30.0
@@ -83,15 +83,10 @@ def record_epoch(
         "lease_until": database_time(LEASE_SECONDS),
     }
     _write(connection, held, **progress)
-    connection.execute(
-        insert(epochs).values(
-            job_id=held.job_id,
-            epoch=record.epoch,
-            metrics=record.metrics,
-            learning_rate=record.learning_rate,
-            seconds=record.seconds,
-        )
-    )
+    measured = {"metrics": record.metrics, "learning_rate": record.learning_rate, "seconds": record.seconds}
+    # A commit whose answer was lost is tried again, so the row may be there already.
+    row = upsert(connection, epochs).values(job_id=held.job_id, epoch=record.epoch, **measured)
+    connection.execute(row.on_conflict_do_update(index_elements=[epochs.c.job_id, epochs.c.epoch], set_=measured))
 
 
 def succeed(

@@ -5,19 +5,24 @@ The folder holds ``boston_housing.csv``; ``fashion_mnist/`` with the four publis
 """
 
 import gzip
+import zlib
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.domain.datasets import ARTICLE_TABLES, BOSTON_FEATURES
+from service.domain.errors import DatasetUnavailable
 from service.domain.table import Table
 
 BOSTON_SHUFFLE_SEED = 113
 """Keras' own: its training rows are the first 404 after this shuffle."""
+EVERYTHING = slice(None)
 IDX_IMAGE_HEADER_BYTES = 16
 IDX_LABEL_HEADER_BYTES = 8
+CIFAR10_FILE_ROWS = 10_000
 
 
 def has(folder: Path | None, name: str) -> bool:
@@ -30,14 +35,19 @@ def has(folder: Path | None, name: str) -> bool:
     return folder is not None and name in first_file and (folder / first_file[name]).is_file()
 
 
-def read(folder: Path, name: str) -> Table:
-    """Read one data set: training rows first, then the official test rows.
+def read(folder: Path, name: str, rows: slice = EVERYTHING) -> Table:
+    """Read some rows of a data set; training rows come first, then the official test rows.
 
     Raises:
-        OSError, ValueError, KeyError: a file is missing or not what it should be.
+        DatasetUnavailable: a file is missing or not what it should be.
     """
     readers = {"boston_housing": _boston, "fashion_mnist": _fashion_mnist, "cifar10": _cifar10}
-    return readers[name](folder)
+    try:
+        return readers[name](folder, rows)
+    except (OSError, ValueError, KeyError, IndexError, EOFError, zlib.error, BadZipFile) as error:
+        raise DatasetUnavailable(
+            f"the files of {name} in the folder of local data sets cannot be read: {error}"
+        ) from error
 
 
 def image_table(name: str, pixels: NDArray[np.uint8], labels: NDArray[Any]) -> Table:
@@ -55,17 +65,17 @@ def boston_table(rows: NDArray[np.float64]) -> Table:
     return Table(dict(zip((*BOSTON_FEATURES, "MEDV"), np.ascontiguousarray(rows.T), strict=True)))
 
 
-def _boston(folder: Path) -> Table:
-    rows = np.loadtxt(folder / "boston_housing.csv", delimiter=",", skiprows=1)
-    order = np.arange(len(rows))
+def _boston(folder: Path, rows: slice) -> Table:
+    values = np.loadtxt(folder / "boston_housing.csv", delimiter=",", skiprows=1)
+    order = np.arange(len(values))
     np.random.RandomState(BOSTON_SHUFFLE_SEED).shuffle(order)
-    return boston_table(rows[order])
+    return boston_table(values[order][rows])
 
 
-def _fashion_mnist(folder: Path) -> Table:
+def _fashion_mnist(folder: Path, rows: slice) -> Table:
     parts = [_idx_pair(folder / "fashion_mnist", part) for part in ("train", "t10k")]
     images, labels = zip(*parts, strict=True)
-    return image_table("fashion_mnist", np.concatenate(images), np.concatenate(labels))
+    return image_table("fashion_mnist", np.concatenate(images)[rows], np.concatenate(labels)[rows])
 
 
 def _idx_pair(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -78,11 +88,14 @@ def _unzip(path: Path, header_bytes: int) -> NDArray[np.uint8]:
     return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header_bytes)
 
 
-def _cifar10(folder: Path) -> Table:
+def _cifar10(folder: Path, rows: slice) -> Table:
     names = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
-    parts = [_cifar10_file(folder / "cifar10" / f"{name}.npz") for name in names]
-    images, labels = zip(*parts, strict=True)
-    return image_table("cifar10", np.concatenate(images), np.concatenate(labels))
+    first, last, _ = rows.indices(len(names) * CIFAR10_FILE_ROWS)
+    needed = range(first // CIFAR10_FILE_ROWS, -(-last // CIFAR10_FILE_ROWS))
+    parts = [_cifar10_file(folder / "cifar10" / f"{names[number]}.npz") for number in needed]
+    images, labels = (np.concatenate(found) for found in zip(*parts, strict=True))
+    inside = slice(first - needed.start * CIFAR10_FILE_ROWS, last - needed.start * CIFAR10_FILE_ROWS)
+    return image_table("cifar10", images[inside], labels[inside])
 
 
 def _cifar10_file(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -18,6 +18,8 @@ from service.domain.errors import InvalidTable, Violation
 
 MAX_COLUMNS = 10_000
 MAX_NAME_LENGTH = 1_000
+BLOCK_BYTES = 16 << 20
+"""The longest row."""
 MISSING = ("", "NA", "NaN", "nan", "null")
 FLOAT32_MAX = 3.4028234663852886e38
 
@@ -37,7 +39,7 @@ def read(path: Path) -> pa.Table:
     try:
         text = pacsv.read_csv(
             path,
-            read_options=pacsv.ReadOptions(column_names=names, skip_rows=1),
+            read_options=pacsv.ReadOptions(column_names=names, skip_rows=1, block_size=BLOCK_BYTES),
             parse_options=pacsv.ParseOptions(newlines_in_values=True),
             convert_options=pacsv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
@@ -57,12 +59,17 @@ def _header(path: Path) -> list[str]:
         raise _invalid("is empty; send a CSV file with a header line")
     if b"\0" in start:
         raise _invalid("holds NUL bytes, so it is no CSV text; send UTF-8 text with a header line")
-    first_lines = start.decode("utf-8-sig", errors="ignore").splitlines()
+    first_line = re.split(rb"\r\n|\n|\r", start, maxsplit=1)[0]
     try:
-        start.split(b"\n", 1)[0].decode("utf-8-sig")
+        header = first_line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise _invalid(f"is not UTF-8 at byte {error.start}; save it as UTF-8") from None
-    names = [name.strip() for name in next(csv.reader(first_lines[:1]), [])]
+    if not header.strip():
+        raise _invalid("has an empty first line; the first line must name the columns")
+    try:
+        names = [name.strip() for name in next(csv.reader([header], strict=True))]
+    except csv.Error as error:
+        raise _invalid(f"has a first line that cannot be read: {error}") from None
     if len(names) == 1 and (separator := next((mark for mark in ";\t|" if mark in names[0]), None)):
         raise _invalid(f"seems to be separated by {separator!r}; send it with commas")
     _check_names(names)
@@ -92,11 +99,12 @@ def _typed(name: str, text: pa.ChunkedArray) -> pa.ChunkedArray:
     present = pc.if_else(pc.is_in(trimmed, value_set=pa.array(MISSING)), pa.scalar(None, pa.string()), trimmed)
     given = present.drop_null()
     if len(given) == 0:
-        return text
+        return present
+    unsigned = pc.replace_substring_regex(present, r"^\+", "")
     if _all(given, _INTEGER):
-        return present.cast(pa.int64())
+        return unsigned.cast(pa.int64())
     if _all(given, _NUMBER) and not pc.any(pc.match_substring_regex(given, _LEADING_ZERO)).as_py():
-        numbers = pc.cast(pc.replace_substring_regex(present, r"^\+", ""), pa.float64())
+        numbers = pc.add(unsigned.cast(pa.float64()), 0.0)  # -0.0 becomes 0.0: they are one value, and one class
         _check_range(name, numbers)
         return numbers
     if pc.all(pc.is_in(given, value_set=pa.array(_BOOLEANS))).as_py():
@@ -120,6 +128,8 @@ def _is_number(text: str) -> bool:
 
 
 def _first_line(error: Exception) -> str:
+    if "straddling" in str(error):
+        return f"a row is longer than {BLOCK_BYTES:,} bytes, or a quote is not closed"
     return str(error).removeprefix("CSV parse error: ").splitlines()[0][:200]
 
 

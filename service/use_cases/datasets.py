@@ -25,7 +25,7 @@ def add_dataset(database: Database, name: str, file: Path) -> Dataset:
 
     if not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable():
         allowed = f"1 to {MAX_NAME_LENGTH} printable characters"
-        raise InvalidTable([Violation("#/name", f"the name must be {allowed}; got {shown(name)}")])
+        raise InvalidTable([Violation("?name", f"the name must be {allowed}; got {shown(name)}")])
     table = csv.read(file)
     new = NewDataset(
         id=secrets.token_hex(10),
@@ -45,8 +45,7 @@ def add_builtin_datasets(database: Database) -> None:
         known = datasets.builtin_ids(connection)
     for new in _builtin_datasets(known):
         with database.write() as connection:
-            if new.id not in datasets.builtin_ids(connection):
-                datasets.add(connection, new)
+            datasets.add(connection, new)
 
 
 def _builtin_datasets(known: set[str]) -> list[NewDataset]:
@@ -118,8 +117,10 @@ def dataset_rows(
         content = None if dataset.sha256 is None else datasets.content(connection, dataset.sha256)
     if content is not None:
         items = parquet.read_rows(content, start, size)
+    elif start >= dataset.rows:
+        items = []
     elif datasets_dir is not None and article_files.has(datasets_dir, dataset_id):
-        items = article_files.read(datasets_dir, dataset_id).objects(start, size)
+        items = article_files.read(datasets_dir, dataset_id, slice(start, start + size)).objects()
     else:
         raise DatasetNotHere(dataset_id)
     end = start + len(items)

@@ -4,9 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service.domain.errors import ModelNotReady, UnknownAlias, UnknownModel
+import numpy as np
+from numpy.typing import NDArray
+
+from service.domain.errors import InvalidRows, ModelNotReady, UnknownAlias, UnknownModel, Violation
 from service.domain.models import ClassLabel, ModelVersion
 from service.inference import rows
+from service.inference.rows import MAX_VIOLATIONS
 from service.inference.sessions import SessionCache
 from service.storage import jobs, models
 from service.storage.database import Database
@@ -47,11 +51,20 @@ def predict(
 
     values = rows.matrix(instances, found.inputs)
     answer = sessions.get(found.onnx_sha256, load).run(values)
+    _check_finite(answer)
     if found.outputs.task == "regression":
         return Prediction(name, found.version, answer[:, 0].tolist())
     classes = list(found.outputs.classes)
     labels = [classes[index] for index in answer.argmax(axis=1).tolist()]
     return Prediction(name, found.version, labels, classes, answer.tolist())
+
+
+def _check_finite(answer: NDArray[np.floating]) -> None:
+    """Refuse rows whose answer is no number: values so far from the training rows that float32 overflows inside."""
+    lost = np.flatnonzero(~np.isfinite(answer).all(axis=1))[:MAX_VIOLATIONS]
+    if len(lost):
+        detail = "row {0} has values too far from those that the model was trained on; it has no answer for them"
+        raise InvalidRows([Violation(f"#/instances/{row}", detail.format(row)) for row in lost])
 
 
 def _find(database: Database, name: str, version: int | None, alias: str | None) -> ModelVersion:

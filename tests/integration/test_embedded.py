@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -39,7 +40,7 @@ def epoch(service: Service, job_id: str) -> int:
 
 
 def test_one_command_trains_serves_survives_and_remembers(tmp_path: Path) -> None:
-    data_dir = tmp_path / "data with spaces"
+    data_dir = tmp_path / "data with ? and %41 and spaces"
     with running(data_dir) as service:
         # A built-in table is trained and its model answers raw rows.
         job = service.post("/jobs", dataset="iris", network=NETWORK, training={"epochs": 15, "test_fraction": 0.25})
@@ -86,6 +87,12 @@ def test_one_command_trains_serves_survives_and_remembers(tmp_path: Path) -> Non
         unfinished = service.post("/jobs", dataset="digits", network=NETWORK, training={"epochs": 40})
         wait_until(lambda: epoch(service, unfinished["id"]) >= 1)
 
+    with sqlite3.connect(data_dir / "selfnorm.db") as database:
+        query = "SELECT state, losses, worker FROM jobs WHERE id = ?"
+        assert database.execute(query, [unfinished["id"]]).fetchone() == ("queued", 0, None), (
+            "the worker handed it back"
+        )
+
     with running(data_dir) as service:
         assert canonical(service.post("/predict", model="iris", instances=rows_of(service, "iris"))) == canonical(
             answered
@@ -97,6 +104,8 @@ def test_one_command_trains_serves_survives_and_remembers(tmp_path: Path) -> Non
 def test_killed_supervisor_takes_everything_with_it(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     with running(data_dir) as service:
+        job = service.post("/jobs", dataset="digits", network=NETWORK, training=LONG)
+        wait_until(lambda: epoch(service, job["id"]) >= 1)
         below = descendants(service.process.pid)
         assert len(below) >= 4
         service.process.kill()

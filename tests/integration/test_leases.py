@@ -127,6 +127,23 @@ def test_job_that_is_being_cancelled_cannot_succeed(database: Database) -> None:
         leases.succeed(connection, held, best_epoch=1, test_metrics=None, version=1)
 
 
+def test_cancel_beside_a_worker_that_hands_back_is_never_lost(database: Database) -> None:
+    for number in range(15):
+        job_id = stored_job(database, f"race-{number}")
+        assert claim(database, job_id, worker=f"w{number}") is not None
+
+        def hand_back(worker: str = f"w{number}") -> None:
+            with database.write() as connection:
+                leases.hand_back(connection, worker)
+
+        with ThreadPoolExecutor(2) as pool:
+            both = [pool.submit(hand_back), pool.submit(cancel, database, job_id)]
+        for done in both:
+            done.result()
+        hand_back()
+        assert read(database, job_id).state == JobState.CANCELLED
+
+
 def test_final_job_can_neither_be_cancelled_nor_claimed(database: Database) -> None:
     held = claimed(database)
     with database.write() as connection:

@@ -2,7 +2,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from service.domain.errors import (
     CorruptBlob,
@@ -18,6 +18,8 @@ from service.storage.database import Database
 from service.storage.datasets import NewDataset
 from service.storage.tables import blob_parts
 from service.storage.tables import blobs as blob_table
+from service.storage.tables import datasets as dataset_table
+from service.use_cases.datasets import add_builtin_datasets
 from tests.factories import numeric, stored_job
 
 NEW = NewVersion(
@@ -106,6 +108,31 @@ def test_content_goes_with_its_last_data_set(database: Database) -> None:
         datasets.remove(connection, "up")
     with database.read() as connection:
         assert connection.execute(select(blob_table).where(blob_table.c.sha256 == sha256)).first() is None
+
+
+def test_upload_and_delete_of_the_same_content_at_once(database: Database) -> None:
+    def once(number: int) -> None:
+        with database.write() as connection:
+            datasets.add(connection, NewDataset(f"d{number}", "up", False, 1, (), b"the same rows"))
+        if number % 2:
+            with database.write() as connection:
+                datasets.remove(connection, f"d{number}")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(once, range(60)))
+    with database.read() as connection:
+        sha256 = datasets.get(connection, "d0").sha256
+        assert sha256 is not None
+        assert datasets.content(connection, sha256) == b"the same rows"
+
+
+def test_database_can_be_brought_up_to_date_by_many_at_once(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute(delete(dataset_table))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: add_builtin_datasets(database), range(4)))
+    with database.read() as connection:
+        assert len(datasets.builtin_ids(connection)) == 8
 
 
 def test_builtin_data_sets_stay(database: Database) -> None:

@@ -2,13 +2,15 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import delete, event, update
+from sqlalchemy.exc import OperationalError
 
 from service.domain.datasets import ARTICLE_TABLES, BOSTON_FEATURES
 from service.domain.errors import DatasetUnavailable
@@ -133,6 +135,65 @@ def test_worker_that_lost_its_lease_stops_and_writes_nothing_more(database: Data
         assert jobs.epoch_records(connection, "job-1") == []
 
 
+def break_writes(database: Database, times: int, *, after_commit: bool = False) -> Callable[[], None]:
+    """Make the database fail for a while: each commit that stored an epoch raises, before it or after it."""
+    left = [times]
+    stored = [False]
+
+    def before_execute(_c: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        stored[0] = stored[0] or statement.startswith("INSERT INTO epochs")
+
+    def on_commit(connection: Any) -> None:
+        if not stored[0] or left[0] == 0:
+            return
+        stored[0], left[0] = False, left[0] - 1
+        if after_commit:
+            connection.connection.dbapi_connection.commit()
+        raise OperationalError("COMMIT", {}, Exception("the server closed the connection"))
+
+    event.listen(database.engine, "before_cursor_execute", before_execute)
+    event.listen(database.engine, "commit", on_commit)
+    return lambda: left.__setitem__(0, 0)
+
+
+@pytest.mark.parametrize("after_commit", [False, True], ids=["nothing stored", "answer lost"])
+def test_training_outlives_a_database_that_fails(database: Database, *, after_commit: bool) -> None:
+    stored_job(database, **SMALL)
+    break_writes(database, 2, after_commit=after_commit)
+    attempt.run(database, "job-1", "w1", None)
+    assert read(database).state == JobState.SUCCEEDED
+    with database.read() as connection:
+        assert [record.epoch for record in jobs.epoch_records(connection, "job-1")] == [1, 2, 3]
+
+
+def test_cancel_is_heard_while_an_epoch_cannot_be_written(database: Database) -> None:
+    stored_job(database, **SMALL)
+    mend = break_writes(database, 1000)
+    thread = threading.Thread(target=attempt.run, args=(database, "job-1", "w1", None))
+    thread.start()
+    time.sleep(6)
+    with database.write() as connection:
+        jobs.request_cancel(connection, "job-1")
+    thread.join(10)
+    mend()
+    assert not thread.is_alive()
+    assert read(database).state == JobState.CANCELLED
+
+
+def test_job_lost_at_its_very_end_is_left_alone(sqlite_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored_job(sqlite_database, **SMALL)
+
+    def lose_and_cancel(*_: Any, **__: Any) -> None:
+        with sqlite_database.write() as connection:
+            connection.execute(update(job_table).values(lease_until=database_time(-1)))
+            leases.sweep(connection)
+        raise attempt.Cancelled
+
+    monkeypatch.setattr(attempt, "train", lose_and_cancel)
+    attempt.run(sqlite_database, "job-1", "w1", None)
+    assert read(sqlite_database).state == JobState.QUEUED
+
+
 def test_diverged_training_fails_with_its_reason(database: Database) -> None:
     network = {"hidden_layers": 8, "units": 64}
     training = {"optimizer": "sgd", "learning_rate": 10.0, "epochs": 20}
@@ -153,26 +214,22 @@ def test_data_set_that_is_gone_fails_the_job(database: Database) -> None:
     assert (job.state, job.error_code) == (JobState.FAILED, "dataset_unavailable")
 
 
-def test_damaged_file_of_a_local_data_set_is_named(sqlite_database: Database, tmp_path: Path) -> None:
+def test_damaged_file_of_a_local_data_set_is_named(tmp_path: Path) -> None:
     (tmp_path / "boston_housing.csv").write_text("CRIM,ZN\nx,y\n")
-    with sqlite_database.read() as connection:
-        boston = datasets.get(connection, "boston_housing")
     with pytest.raises(DatasetUnavailable, match="cannot be read"):
-        load(sqlite_database, boston, tmp_path)
+        load("boston_housing", tmp_path)
 
 
-def test_failed_download_says_what_to_do(sqlite_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(**_: object) -> None:
         raise Exception("URL fetch failure")  # what Keras raises
 
     monkeypatch.setattr(keras.datasets.cifar10, "load_data", unreachable)
-    with sqlite_database.read() as connection:
-        cifar10 = datasets.get(connection, "cifar10")
     with pytest.raises(DatasetUnavailable, match=r"URL fetch failure.*SELFNORM_DATASETS_DIR"):
-        load(sqlite_database, cifar10, None)
+        load("cifar10", None)
 
 
-def test_downloaded_tables_have_training_rows_first(sqlite_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downloaded_tables_have_training_rows_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the form that Keras gives: two pairs of arrays, CIFAR-10's labels as a column."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (3, 32, 32, 3), np.uint8)
@@ -185,9 +242,7 @@ def test_downloaded_tables_have_training_rows_first(sqlite_database: Database, m
     monkeypatch.setattr(
         keras.datasets.boston_housing, "load_data", lambda: ((rooms[:3], prices[:3]), (rooms[3:], prices[3:]))
     )
-    with sqlite_database.read() as connection:
-        found = [datasets.get(connection, name) for name in ("cifar10", "boston_housing")]
-    images, boston = (load(sqlite_database, dataset, None) for dataset in found)
+    images, boston = load("cifar10", None), load("boston_housing", None)
     assert images.columns["label"].tolist() == [3, 1, 2]
     np.testing.assert_array_equal(
         pixels.reshape(3, -1) / np.float32(255), images.matrix(ARTICLE_TABLES["cifar10"].features)

@@ -9,7 +9,7 @@ import pytest
 
 from service.domain.completion import PartSizes, complete_spec, part_sizes
 from service.domain.datasets import Dataset
-from service.domain.errors import ParityFailed, TrainingDiverged
+from service.domain.errors import ParityFailed, TrainingDiverged, UnusableColumn
 from service.domain.jobs import Measure
 from service.domain.limits import Limits
 from service.domain.models import Inputs, Outputs
@@ -139,6 +139,20 @@ def test_loss_that_is_not_finite_ends_with_a_diagnosis(run: Runner) -> None:
             network={"hidden_layers": 8, "units": 64},
             training={"optimizer": "sgd", "learning_rate": 10.0, "epochs": 20},
         )
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "nadam", "sgd"])
+@pytest.mark.parametrize("weight_decay", [0, 0.01])
+def test_every_optimizer_takes_every_weight_decay(run: Runner, optimizer: str, weight_decay: float) -> None:
+    training = {"optimizer": optimizer, "weight_decay": weight_decay, "epochs": 1}
+    assert run("iris", network=SMALL, training=training)[0].best_epoch == 1
+
+
+def test_outlier_that_overflows_names_its_column() -> None:
+    table = Table({"a": np.linspace(0, 1, 50), "far": np.append(np.linspace(0, 1, 49), 3e38), "y": np.arange(50.0)})
+    spec = JobSpec.model_validate({"dataset": "d", "target": "y", "features": ["a", "far"], "task": "regression"})
+    with pytest.raises(UnusableColumn, match="'far'"):
+        prepare(spec, table, PartSizes(32, 8, 10), ("numeric", "numeric"))
 
 
 def test_standardization_is_fitted_on_training_rows_only(sqlite_database: Database) -> None:
@@ -273,6 +287,10 @@ def test_best_epoch_follows_the_monitor() -> None:
     ]
     assert best.epoch == 2
     assert best.should_stop(4), "0.52 is the best, but no improvement by 0.05"
+    crawling = BestEpoch("val_loss", patience=3, min_delta=0.1)
+    for epoch in range(1, 5):
+        crawling.update(epoch, {"val_loss": 1.0 - epoch * 1e-4})
+    assert (crawling.epoch, crawling.should_stop(4)) == (4, True), "improvements below min_delta do not count"
     patient = BestEpoch("val_loss", patience=None, min_delta=0.0)
     patient.update(1, {"val_loss": 1.0})
     assert not patient.should_stop(1000)

@@ -119,6 +119,11 @@ def test_legal_fields_with_too_large_a_product_are_refused() -> None:
         make_dataset(numeric("a"), numeric("y"), rows=10**7), target="y", training={"epochs": 100_000, "batch_size": 1}
     )
     assert "Take fewer epochs" in long["#/training/epochs"]
+    wide = make_dataset(*(numeric(f"f{i}") for i in range(10)), numeric("y"), rows=60_000)
+    memory = violations(
+        wide, target="y", network={"units": 60_000, "hidden_layers": 1}, training={"batch_size": 65_536}
+    )
+    assert "GiB of memory" in memory["#/training/batch_size"]
     cells = violations(limits=Limits(max_cells=150), target="price", features=["a"])
     assert "200 cells" in cells["#/features"]
 

@@ -25,6 +25,10 @@ def read(tmp_path: Path, content: bytes) -> dict[str, list[object]]:
         (b"a,a\n1,2\n", "two columns 'a'"),
         (b"a,\n1,2\n", "no name for column 2"),
         (b"1,2\n3,4\n", "no header line"),
+        (b"\na,b\n1,2\n", "empty first line"),
+        (b'"a\nb"\n1\n', "cannot be read"),
+        (b'a,"' + b"x" * 200_000 + b'"\n1,2\n', "first line that cannot be read"),
+        (b'a,b\n"' + b"x" * (40 << 20) + b'",2\n1,2\n', "row is longer"),
         (b"a;b\n1;2\n", "separated by ';'"),
         (b"a\tb\n1\t2\n", "separated by"),
         (b"a,b\n1,\xe9\n", "UTF8"),
@@ -51,6 +55,12 @@ def test_columns_are_taken_as_what_every_cell_is(tmp_path: Path) -> None:
         "zero": ["00202", "7"],
         "gap": [1, None],
     }
+
+
+def test_signs_zeros_and_odd_line_separators(tmp_path: Path) -> None:
+    table = read(tmp_path, "i,f,a\u2028b,none\n+5,-0.0,1,NA\n-7,0.0,2,\n".encode())
+    assert table == {"i": [5, -7], "f": [0.0, 0.0], "a\u2028b": [1, 2], "none": [None, None]}
+    assert [str(value) for value in table["f"]] == ["0.0", "0.0"]
 
 
 def test_text_in_the_last_row_makes_a_text_column(tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ def test_arrays_and_objects_in_any_order_of_keys_agree() -> None:
         ([True, 2, 1], "row 0, column 'a': must be a number; got true"),
         ([1, "2", 1], "row 0, column 'b': must be a number; got '2'"),
         ([1, None, 1], "row 0, column 'b': is null"),
+        ([1, 2, 5], "row 0, column 'flag': must be true or false; got 5"),
+        ([1, 2, None], "row 0, column 'flag': must be true or false; got null"),
         ([1, 1e39, 1], "row 0, column 'b': must lie within"),
         ([1, 10**30 * 10**30, 1], "row 0, column 'b': must lie within"),
         ([1, float("nan"), 1], "row 0, column 'b': must lie within"),
@@ -49,5 +51,5 @@ def test_no_rows_are_an_error() -> None:
 
 
 def test_later_rows_are_named_and_the_list_ends() -> None:
-    assert "row 1," in problems([1, 2, 3], [1, "x", 3])[0]
+    assert "row 1," in problems([1, 2, True], [1, "x", True])[0]
     assert len(problems(*[[1]] * 1000)) == MAX_VIOLATIONS
