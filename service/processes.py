@@ -1,0 +1,135 @@
+"""Processes of our own: started again when they die, ended with their parent, one set to a folder."""
+
+import ctypes
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+CALM_SECONDS = 60.0
+"""A process that ran so long before it died is started again at once."""
+FIRST_PAUSE_SECONDS = 0.2
+MAX_PAUSE_SECONDS = 30.0
+PR_SET_PDEATHSIG = 1
+LOCK_NAME = "lock"
+
+
+class CannotStart(Exception):
+    """The service cannot run; the text says why and what to do."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a data folder, made if it is not there, so that no other process of this kind uses it.
+
+    Raises:
+        CannotStart: it cannot be made, or another process holds it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK_NAME).open("a+")
+    except OSError as error:
+        raise CannotStart(
+            f"the data folder {folder} cannot be used: {error.strerror}; choose another --data-dir"
+        ) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            raise CannotStart(
+                f"process {owner} already runs on the folder {folder}; stop it, or choose another --data-dir"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+@dataclass
+class Child:
+    """A process that is started again when it dies."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    log: Path
+    is_ready: Callable[["Child"], bool]
+    process: subprocess.Popen[bytes] | None = None
+    log_start: int = 0
+    started_at: float = 0.0
+    pause: float = 0.0
+    start_at: float = 0.0
+
+    def start(self) -> None:
+        """Start it, in a session of its own so that ctrl-C reaches the supervisor only."""
+        with self.log.open("ab") as log:
+            self.log_start = log.tell()
+            self.process = subprocess.Popen(
+                self.command,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=die_with_parent(os.getpid()),  # this process has no other thread
+            )
+        self.started_at = time.monotonic()
+
+    def watch(self) -> int | None:
+        """Start it again if it has died and its pause is over; return the exit status when a death is first seen."""
+        now = time.monotonic()
+        if self.process is None:
+            if now >= self.start_at:
+                self.start()
+            return None
+        status = self.process.poll()
+        if status is None:
+            return None
+        self.process = None
+        self.pause = (
+            0.2 if now - self.started_at > CALM_SECONDS or not self.pause else min(self.pause * 2, MAX_PAUSE_SECONDS)
+        )
+        self.start_at = now + self.pause
+        return status
+
+    def send(self, signal_number: int) -> None:
+        """Send a signal, if it runs."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal_number)
+
+    def wait(self, deadline: float) -> None:
+        """Wait for its end; after the deadline it is killed."""
+        if self.process is None:
+            return
+        try:
+            self.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def written(self) -> str:
+        """Return what it wrote since it was last started."""
+        with self.log.open("rb") as log:
+            log.seek(self.log_start)
+            return log.read().decode(errors="replace")
+
+
+def die_with_parent(parent: int) -> Callable[[], None]:
+    """Return what a child runs before its program starts: on Linux it then dies with this process, even by kill -9."""
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+    def prepare() -> None:
+        if prctl is not None:
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
+
+    return prepare

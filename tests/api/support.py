@@ -1,0 +1,58 @@
+"""What tests of the contract say often."""
+
+from typing import Any
+
+from fastapi.testclient import TestClient
+from onnx import TensorProto, helper
+
+from service.domain.models import Inputs, NewVersion, Outputs
+from service.storage import models
+from service.storage.database import Database
+
+JSON = {"Content-Type": "application/json"}
+
+
+def problem(answer: Any, status: int) -> dict[str, Any]:
+    """Check that an answer is an error as the contract describes it, and return it."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = answer.json()
+    assert body.keys() >= {"type", "title", "status", "detail", "code", "request_id"}
+    assert body["status"] == status
+    assert body["request_id"] == answer.headers["x-request-id"]
+    return body
+
+
+def submit(client: TestClient, **fields: Any) -> dict[str, Any]:
+    answer = client.post("/jobs", json={"dataset": "iris", **fields})
+    assert answer.status_code == 202, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def register_model(database: Database, name: str = "m", job_id: str = "j1", weight: float = 1.0) -> None:
+    """Register a graph made by hand: the sum of two columns, as a regression."""
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "ones"], ["y"])],
+        "sum",
+        [helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["rows", 2])],
+        [helper.make_tensor_value_info("y", TensorProto.DOUBLE, ["rows", 1])],
+        [helper.make_tensor("ones", TensorProto.DOUBLE, [2, 1], [weight, weight])],
+    )
+    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10).SerializeToString()
+    new = NewVersion(
+        name=name,
+        job_id=job_id,
+        spec={"dataset": "iris"},
+        data_sha256=None,
+        inputs=Inputs(("a", "b"), ("numeric", "numeric"), (0.0, 0.0), (1.0, 1.0)),
+        outputs=Outputs("regression", "y"),
+        metrics={"best": {"epoch": 1, "loss": 0.5}, "test": {"r2": 0.9}},
+        parity={"max_difference": 1e-7},
+        parameters=3,
+        environment={"keras": "3"},
+        weights=b"weights",
+        onnx=content,
+    )
+    with database.write() as connection:
+        models.register(connection, new)

@@ -1,0 +1,186 @@
+import json
+
+import pytest
+from fastapi.testclient import TestClient
+from redis import Redis
+
+from service.api.app import create_app
+from service.api.dependencies import Services
+from service.domain.jobs import EpochRecord
+from service.storage import leases
+from service.storage.database import Database
+from service.task_queue import Doorbell, create_celery
+from tests.api.support import problem, submit
+
+
+def test_submitted_job_is_stored_complete_and_rings_the_doorbell(client: TestClient, broker_url: str) -> None:
+    with Redis.from_url(broker_url) as broker:
+        broker.flushall()
+        answer = client.post("/jobs", json={"dataset": "iris", "tags": ["first"], "model": "flowers"})
+        job = answer.json()
+        assert answer.status_code == 202
+        assert answer.headers["location"] == f"/jobs/{job['id']}"
+        assert answer.headers["retry-after"] == "1"
+        assert (job["state"], job["queue_position"], job["model"], job["kind"]) == ("queued", 1, None, "training")
+        assert job["spec"]["target"] == "target"
+        assert len(job["spec"]["features"]) == 4
+        assert job["spec"]["training"]["learning_rate"] == 0.0005
+        message = json.loads(broker.lindex("celery", 0))
+        assert job["id"] in message["headers"]["argsrepr"]
+    assert client.get(f"/jobs/{job['id']}").json() == job
+
+
+def test_article_spec_is_taken_as_it_stands(client: TestClient) -> None:
+    spec = {
+        "dataset": "boston_housing",
+        "target": "MEDV",
+        "features": None,
+        "task": "regression",
+        "network": {"kind": "snn", "hidden_layers": 20, "units": 100, "dropout": 0.0},
+        "training": {
+            "optimizer": "nadam",
+            "learning_rate": 0.0007,
+            "epochs": 50,
+            "batch_size": 32,
+            "validation_fraction": 0.2,
+            "test_fraction": None,
+            "early_stopping": None,
+            "seed": 0,
+        },
+        "model": "boston",
+    }
+    job = submit(client, **spec)
+    assert job["spec"]["training"]["early_stopping"] is None
+    assert len(job["spec"]["features"]) == 13
+
+
+def test_validate_only_makes_nothing(client: TestClient) -> None:
+    answer = client.post("/jobs?validate_only=true", json={"dataset": "digits"})
+    assert answer.status_code == 200
+    assert answer.json()["parameters"] == 65 * 128 + 3 * 129 * 128 + 129 * 10
+    assert answer.json()["spec"]["task"] == "classification"
+    assert client.get("/jobs").json()["items"] == []
+    problem(client.post("/jobs?validate_only=true", json={"dataset": "iris", "target": "nothing"}), 422)
+
+
+def test_invalid_spec_names_every_violation_by_pointer(client: TestClient) -> None:
+    spec = {"dataset": "iris", "network": {"units": 0, "unitz": 3}, "training": {"seed": 1.5}, "owner_id": 1}
+    body = problem(client.post("/jobs", json=spec), 422)
+    found = {item["pointer"]: item["detail"] for item in body["errors"]}
+    assert found.keys() == {"#/network/units", "#/network/unitz", "#/training/seed", "#/owner_id"}
+    assert found["#/network/units"] == "must be between 1 and 65536; got 0"
+    assert "known are" in found["#/network/unitz"]
+    assert "units" in found["#/network/unitz"]
+
+
+def test_values_are_echoed_short(client: TestClient) -> None:
+    body = problem(client.post("/jobs", json={"dataset": "iris", "task": "x" * 5000}), 422)
+    assert len(body["detail"]) < 300
+
+
+def test_many_and_odd_unknown_fields_are_answered_short(client: TestClient) -> None:
+    body = {"dataset": "iris", "\u202e\x1b" + "x" * 50_000: 1, **{f"k{i}": 1 for i in range(5000)}}
+    answer = client.post("/jobs", json=body)
+    assert len(problem(answer, 422)["errors"]) == 100
+    assert len(answer.content) < 50_000
+    assert answer.text.isprintable()
+
+
+@pytest.mark.parametrize("features", [[], [1], "a", {"a": 1}, [None]])
+def test_features_that_are_no_names_are_one_violation(client: TestClient, features: object) -> None:
+    [violation] = problem(client.post("/jobs", json={"dataset": "iris", "features": features}), 422)["errors"]
+    assert violation["pointer"] == "#/features"
+    assert "must be null or a list of column names" in violation["detail"]
+
+
+def test_unknown_data_set_is_invalid(client: TestClient) -> None:
+    body = problem(client.post("/jobs", json={"dataset": "nothing"}), 422)
+    assert body["errors"][0]["pointer"] == "#/dataset"
+
+
+def test_lists_filter_and_page(client: TestClient) -> None:
+    first, second = submit(client, tags=["a.b"]), submit(client, dataset="wine", tags=["a", "c"], model="w")
+    assert [job["id"] for job in client.get("/jobs").json()["items"]] == [second["id"], first["id"]]
+    for query, expected in (
+        ("tag=a", [second]),
+        ("tag=a.b", [first]),
+        ("dataset=iris", [first]),
+        ("model=w", [second]),
+        ("state=queued", [second, first]),
+        ("state=failed", []),
+    ):
+        found = client.get(f"/jobs?{query}").json()["items"]
+        assert [job["id"] for job in found] == [job["id"] for job in expected], query
+    page = client.get("/jobs?page_size=1").json()
+    rest = client.get(f"/jobs?page_size=1&page_token={page['next_page_token']}").json()
+    assert [page["items"][0]["id"], rest["items"][0]["id"], rest["next_page_token"]] == [
+        second["id"],
+        first["id"],
+        None,
+    ]
+
+
+def test_job_is_cancelled_once_and_deleted(client: TestClient) -> None:
+    path = f"/jobs/{submit(client)['id']}"
+    problem(client.delete(path), 409)
+    first, again = client.post(f"{path}/cancel"), client.post(f"{path}/cancel")
+    assert [first.status_code, again.status_code] == [202, 200]
+    assert first.json()["state"] == again.json()["state"] == "cancelled"
+    assert client.delete(path).status_code == 204
+    assert problem(client.get(path), 404)["code"] == "unknown_job"
+
+
+def test_running_job_shows_progress_metrics_and_takes_a_cancel(client: TestClient, database: Database) -> None:
+    job_id = submit(client)["id"]
+    with database.write() as connection:
+        held = leases.claim(connection, job_id, "w")
+        assert held is not None
+        for epoch, loss in ((1, 0.5), (2, 0.7)):
+            leases.record_epoch(
+                connection,
+                held,
+                EpochRecord(epoch, {"loss": loss, "val_auc": None, "val_auc_not_finite": "nan"}, 0.001, 0.1),
+                best_epoch=1,
+                rows_per_second=900.0,
+                eta_seconds=3.0,
+            )
+    job = client.get(f"/jobs/{job_id}").json()
+    assert job["progress"] == {
+        "epoch": 2,
+        "epochs": 300,
+        "fraction": 2 / 300,
+        "rows_per_second": 900.0,
+        "eta_seconds": 3.0,
+    }
+    assert (job["metrics"]["latest"]["loss"], job["metrics"]["best"]["epoch"]) == (0.7, 1)
+    epochs = client.get(f"/jobs/{job_id}/metrics").json()["items"]
+    assert [(epoch["epoch"], epoch["loss"], epoch["val_auc"]) for epoch in epochs] == [(1, 0.5, None), (2, 0.7, None)]
+    answer = client.post(f"/jobs/{job_id}/cancel")
+    assert (answer.status_code, answer.json()["state"]) == (202, "cancelling")
+    with database.write() as connection:
+        leases.fail(connection, held, "training_diverged", "why")
+    assert client.get(f"/jobs/{job_id}").json()["error"] == {"code": "training_diverged", "detail": "why"}
+    problem(client.post(f"/jobs/{job_id}/cancel"), 409)
+
+
+def test_wait_returns_when_the_job_has_ended_or_the_time_is_over(client: TestClient) -> None:
+    path = f"/jobs/{submit(client)['id']}"
+    assert client.get(f"{path}?wait=0.3").json()["state"] == "queued"
+    client.post(f"{path}/cancel")
+    assert client.get(f"{path}?wait=60").json()["state"] == "cancelled"
+    problem(client.get(f"{path}?wait=nan"), 422)
+
+
+def test_unchanged_job_is_not_sent_again(client: TestClient) -> None:
+    path = f"/jobs/{submit(client)['id']}"
+    tag = client.get(path).headers["etag"]
+    assert client.get(path, headers={"If-None-Match": tag}).status_code == 304
+    client.post(f"{path}/cancel")
+    assert client.get(path, headers={"If-None-Match": tag}).status_code == 200
+
+
+def test_jobs_are_taken_and_found_again_while_the_broker_is_down(database: Database) -> None:
+    services = Services(database, Doorbell(lambda: create_celery("redis://127.0.0.1:1/0")))
+    with TestClient(create_app(services)) as client:
+        job = submit(client)
+        assert client.get(f"/jobs/{job['id']}").json()["state"] == "queued"
