@@ -18,8 +18,8 @@ class Settings(BaseSettings):
     """The Redis that carries the doorbell to the workers."""
     datasets_dir: Path | None = None
     """A folder that holds the files of the article's data sets, for machines without internet."""
-    max_json_bytes: int = 32 * 2**20
-    """The largest JSON body, in bytes."""
+    max_json_bytes: int = 8 * 2**20
+    """The largest JSON body, in bytes; parsed, one can take twenty times its size in memory."""
     max_upload_bytes: int = 512 * 2**20
     """The largest uploaded file, in bytes."""
     max_parameters: int = Limits.max_parameters

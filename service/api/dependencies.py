@@ -34,7 +34,7 @@ class Services:
     doorbell: Doorbell
     limits: Limits = field(default_factory=Limits)
     datasets_dir: Path | None = None
-    max_json_bytes: int = 32 * 2**20
+    max_json_bytes: int = 8 * 2**20
     max_upload_bytes: int = 512 * 2**20
     sessions: SessionCache = field(default_factory=SessionCache)
     stopping: threading.Event = field(default_factory=threading.Event)

@@ -13,6 +13,8 @@ from service.domain.models import Inputs
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 MAX_VIOLATIONS = 20
+MAX_ROWS = 100_000
+"""More rows in one request would take hundreds of megabytes on their way."""
 NUMBERS = frozenset({int, float})
 
 
@@ -24,6 +26,9 @@ def matrix(instances: Sequence[Any], inputs: Inputs) -> NDArray[np.float64]:
     """
     if not instances:
         raise InvalidRows([Violation("#/instances", "has no rows; send at least one")])
+    if len(instances) > MAX_ROWS:
+        detail = f"has {len(instances):,} rows; at most {MAX_ROWS:,} are answered at once. Send them in parts"
+        raise InvalidRows([Violation("#/instances", detail)])
     found: list[Violation] = []
     rows = []
     for position, instance in enumerate(instances):

@@ -50,6 +50,10 @@ def test_no_rows_are_an_error() -> None:
     assert problems() == ["has no rows; send at least one"]
 
 
+def test_too_many_rows_are_sent_back() -> None:
+    assert "at most 100,000" in problems(*[[1, 2, True]] * 100_001)[0]
+
+
 def test_later_rows_are_named_and_the_list_ends() -> None:
     assert "row 1," in problems([1, 2, True], [1, "x", True])[0]
     assert len(problems(*[[1]] * 1000)) == MAX_VIOLATIONS
