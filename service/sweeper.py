@@ -52,5 +52,5 @@ def sweep(database: Database, doorbell: Doorbell) -> None:
     if waiting and doorbell.waiting() >= MAX_MESSAGES:
         return
     for job_id in waiting:
-        if not doorbell.ring(job_id):
+        if not doorbell.ring(job_id).result():
             return

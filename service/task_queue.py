@@ -1,7 +1,9 @@
 """The Celery app and the doorbell: a message is a job id, never data, and losing one loses nothing."""
 
 import logging
+import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 TRAIN_TASK = "selfnorm.train"
 SOCKET_TIMEOUT_SECONDS = 30
+QUIET_SECONDS = 3.0
+"""After a broker did not answer, so long nothing is tried."""
 
 
 def create_celery(broker_url: str) -> "Celery":
@@ -52,13 +56,41 @@ def create_celery(broker_url: str) -> "Celery":
 
 
 class Doorbell:
-    """Tells the workers that a job waits; best effort, for the sweeper rings again."""
+    """Tells the workers that a job waits; best effort, for the sweeper rings again.
+
+    One thread does all the sending. Celery cannot be imported from several threads at once (the second finds no
+    ``Celery`` in it), and a broker that does not answer must not hold up requests.
+    """
 
     def __init__(self, connect: Callable[[], "Celery"]) -> None:
         self._app = cache(connect)
+        self._sender = ThreadPoolExecutor(1, thread_name_prefix="doorbell")
+        self._quiet_until = 0.0
+
+    def ring(self, job_id: str) -> "Future[bool]":
+        """Send the id of a queued job soon; the result says whether the broker took it."""
+        return self._sender.submit(self._send, job_id)
 
     def waiting(self) -> int:
         """Return how many messages no worker has taken; 0 where the broker does not answer."""
+        return self._sender.submit(self._count).result()
+
+    def close(self) -> None:
+        """End the thread; what it has not sent yet, the sweeper of another process rings for."""
+        self._sender.shutdown(cancel_futures=True)
+
+    def _send(self, job_id: str) -> bool:
+        if time.monotonic() < self._quiet_until:
+            return False
+        try:
+            self._app().send_task(TRAIN_TASK, args=[job_id], retry=False)
+        except Exception as error:  # noqa: BLE001  # nobody waits for the result, so it must not be lost in silence
+            logger.warning("the broker did not take the message for job %s: %s", job_id, error)
+            self._quiet_until = time.monotonic() + QUIET_SECONDS
+            return False
+        return True
+
+    def _count(self) -> int:
         from kombu.exceptions import ChannelError, OperationalError  # comes with Celery, when it is needed
 
         try:
@@ -67,14 +99,3 @@ class Doorbell:
                 return int(queue.message_count)
         except (ChannelError, OperationalError, OSError):
             return 0
-
-    def ring(self, job_id: str) -> bool:
-        """Send the id of a queued job; return whether the broker took it."""
-        from kombu.exceptions import OperationalError  # comes with Celery, when it is needed
-
-        try:
-            self._app().send_task(TRAIN_TASK, args=[job_id], retry=False)
-        except (OperationalError, OSError) as error:
-            logger.warning("the broker did not take the message for job %s: %s", job_id, error)
-            return False
-        return True

@@ -27,7 +27,8 @@ def main() -> None:
     app = create_celery(settings.broker_url)
     app.conf.include = ["workers.tasks"]
     database = Database(settings.database_url)
-    sweeper = Sweeper(database, Doorbell(lambda: app))
+    doorbell = Doorbell(lambda: app)
+    sweeper = Sweeper(database, doorbell)
     sweeper.start()
     try:
         app.worker_main(
@@ -35,6 +36,7 @@ def main() -> None:
         )
     finally:
         sweeper.stop()
+        doorbell.close()
         with database.write() as connection:
             leases.hand_back(connection, name)
         database.close()

@@ -28,6 +28,7 @@ def create_app(services: Services) -> FastAPI:
         sweeper.start()
         yield
         sweeper.stop()
+        services.doorbell.close()
         services.database.close()
 
     app = FastAPIOffline(

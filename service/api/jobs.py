@@ -5,7 +5,7 @@ import time
 from typing import Annotated, Any
 
 import anyio
-from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
@@ -34,7 +34,6 @@ RETRY_AFTER_SECONDS = 1
 def submit(
     spec: JobSpec,
     services: ServicesDependency,
-    background: BackgroundTasks,
     response: Response,
     validate_only: Annotated[bool, Query(description="Answer as the real call would, without making anything")] = False,
 ) -> Any:
@@ -43,7 +42,7 @@ def submit(
         completed = jobs.validate_job(services.database, spec, services.limits)
         return JSONResponse(ValidatedView.of(completed).model_dump(mode="json"))
     job = jobs.submit_job(services.database, spec, services.limits)
-    background.add_task(services.doorbell.ring, job.id)
+    services.doorbell.ring(job.id)
     response.headers["Location"] = f"/jobs/{job.id}"
     response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return JobView.of(job)

@@ -13,7 +13,9 @@ from service.task_queue import Doorbell, create_celery
 from tests.api.support import problem, submit
 
 
-def test_submitted_job_is_stored_complete_and_rings_the_doorbell(client: TestClient, broker_url: str) -> None:
+def test_submitted_job_is_stored_complete_and_rings_the_doorbell(
+    client: TestClient, services: Services, broker_url: str
+) -> None:
     with Redis.from_url(broker_url) as broker:
         broker.flushall()
         answer = client.post("/jobs", json={"dataset": "iris", "tags": ["first"], "model": "flowers"})
@@ -25,6 +27,7 @@ def test_submitted_job_is_stored_complete_and_rings_the_doorbell(client: TestCli
         assert job["spec"]["target"] == "target"
         assert len(job["spec"]["features"]) == 4
         assert job["spec"]["training"]["learning_rate"] == 0.0005
+        assert services.doorbell.waiting() == 1
         message = json.loads(broker.lindex("celery", 0))
         assert job["id"] in message["headers"]["argsrepr"]
     assert client.get(f"/jobs/{job['id']}").json() == job

@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+import time
 
 from redis import Redis
 
@@ -18,13 +21,36 @@ def messages(broker_url: str) -> list[dict[str, object]]:
 
 def test_message_is_the_job_id_and_nothing_else(broker_url: str) -> None:
     messages(broker_url)
-    assert Doorbell(lambda: create_celery(broker_url)).ring("job-7")
+    assert Doorbell(lambda: create_celery(broker_url)).ring("job-7").result()
     [message] = messages(broker_url)
     assert (message["task"], message["argsrepr"], message["kwargsrepr"]) == (TRAIN_TASK, "['job-7']", "{}")
 
 
 def test_ringing_without_a_broker_is_no_error() -> None:
-    assert not Doorbell(lambda: create_celery("redis://127.0.0.1:1/0")).ring("job-7")
+    doorbell = Doorbell(lambda: create_celery("redis://127.0.0.1:1/0"))
+    assert not doorbell.ring("job-7").result()
+    asked = time.monotonic()
+    assert not any(doorbell.ring(f"job-{number}").result() for number in range(100))
+    assert time.monotonic() - asked < 1, "a broker that just failed is left alone for a while"
+    doorbell.close()
+
+
+FRESH_PROCESS = """
+import sys, threading
+from service.task_queue import Doorbell, create_celery
+doorbell = Doorbell(lambda: create_celery(sys.argv[1]))
+threads = [threading.Thread(target=lambda number=number: doorbell.ring(str(number)).result()) for number in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert doorbell.waiting() == 8, doorbell.waiting()
+doorbell.close()
+"""
+
+
+def test_first_messages_of_a_process_may_come_at_once(broker_url: str) -> None:
+    messages(broker_url)
+    subprocess.run([sys.executable, "-c", FRESH_PROCESS, broker_url], check=True, timeout=60)
+    assert {message["argsrepr"] for message in messages(broker_url)} == {f"['{number}']" for number in range(8)}
 
 
 def test_sweep_rings_for_a_job_that_a_stopped_worker_handed_back(database: Database, broker_url: str) -> None:
