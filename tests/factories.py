@@ -4,16 +4,23 @@ from datetime import UTC, datetime
 from typing import Any
 
 from service.domain.completion import complete_spec
-from service.domain.datasets import Column, Dataset
+from service.domain.datasets import Column, Dataset, TableReport
 from service.domain.limits import Limits
 from service.domain.spec import JobSpec
 from service.storage import datasets, jobs
 from service.storage.database import Database
 
 
-def make_dataset(*columns: Column, rows: int = 100, official_test_rows: int = 0, target: str | None = None) -> Dataset:
+def make_dataset(
+    *columns: Column,
+    rows: int = 100,
+    official_test_rows: int = 0,
+    target: str | None = None,
+    report: TableReport = TableReport(),  # noqa: B008  # a frozen value
+) -> Dataset:
     """A data set that is described but not stored."""
-    return Dataset("d1", 1, "table", False, rows, columns, target, official_test_rows, "0" * 64, 1, datetime.now(UTC))
+    created = datetime.now(UTC)
+    return Dataset("d1", 1, "table", False, rows, columns, target, official_test_rows, "0" * 64, 1, created, report)
 
 
 def numeric(name: str, **values: Any) -> Column:
@@ -26,5 +33,5 @@ def stored_job(database: Database, job_id: str = "job-1", **spec: Any) -> str:
     with database.write() as connection:
         asked = JobSpec.model_validate({"dataset": "iris", **spec})
         completed = complete_spec(asked, datasets.get(connection, asked.dataset), Limits())
-        jobs.add(connection, job_id, completed.spec.model_dump(mode="json"))
+        jobs.add(connection, job_id, completed.spec.model_dump(mode="json"), completed.warnings)
     return job_id

@@ -3,11 +3,13 @@
 import re
 from dataclasses import dataclass
 
+from service.domain import features
 from service.domain.bounds import shown
 from service.domain.datasets import Column, Dataset
 from service.domain.errors import InvalidSpec, Violation
 from service.domain.limits import Estimate, Limits, estimate, violations
 from service.domain.spec import JobSpec, NetworkSpec, Task, TrainingSpec
+from service.domain.splits import PartSizes, complete_split, expected_sizes
 
 MAX_CLASSES_GUESSED = 20
 """An integer target with more values than this is taken as a quantity."""
@@ -27,25 +29,8 @@ class CompletedSpec:
 
     spec: JobSpec
     cost: Estimate
-
-
-@dataclass(frozen=True, slots=True)
-class PartSizes:
-    """How many rows train, validate and test."""
-
-    training: int
-    validation: int
-    test: int
-
-
-def part_sizes(dataset: Dataset, training: TrainingSpec) -> PartSizes:
-    """Divide the rows; without a ``test_fraction`` the official test rows are the test part."""
-    if training.test_fraction is None:
-        test = dataset.official_test_rows
-    else:
-        test = round(dataset.rows * training.test_fraction)
-    validation = round((dataset.rows - test) * training.validation_fraction)
-    return PartSizes(dataset.rows - test - validation, validation, test)
+    warnings: tuple[str, ...] = ()
+    """What was left out or looks wrong, in plain words."""
 
 
 def complete_spec(spec: JobSpec, dataset: Dataset, limits: Limits) -> CompletedSpec:
@@ -56,20 +41,21 @@ def complete_spec(spec: JobSpec, dataset: Dataset, limits: Limits) -> CompletedS
     """
     found: list[Violation] = []
     target = _target(spec, dataset, found)
-    features = _features(spec, dataset, target, found)
-    task = spec.task or (_guess_task(target) if target else "regression")
-    if target:
-        found += _target_violations(target, task)
-    training = _complete_training(spec.training)
-    sizes = part_sizes(dataset, training)
-    found += _training_violations(training, task, sizes, classes=target.unique if target else None)
+    if target is None:
+        raise InvalidSpec(found)  # all else depends on it
+    task = spec.task or _guess_task(target)
+    found += _target_violations(target, task, dataset.rows)
+    divided = complete_split(spec, dataset, task, found)
+    sizes = expected_sizes(dataset, divided, target)
+    training = _complete_training(divided, sizes)
+    columns = features.choose(spec.features, dataset, target, training, found)
+    found += _training_violations(training, task, sizes, classes=target.unique)
     if found:
         raise InvalidSpec(found)
-    assert target is not None
     completed = spec.model_copy(
         update={
             "target": target.name,
-            "features": features,
+            "features": tuple(column.name for column in columns),
             "task": task,
             "network": _complete_network(spec.network, task),
             "training": training,
@@ -77,98 +63,48 @@ def complete_spec(spec: JobSpec, dataset: Dataset, limits: Limits) -> CompletedS
         }
     )
     outputs = (target.unique or 2) if task == "classification" else 1
-    cost = estimate(completed, rows=dataset.rows, training_rows=sizes.training, outputs=outputs)
+    width = features.encoded_width(columns, spec.preparation)
+    cost = estimate(completed, inputs=width, rows=dataset.rows, training_rows=sizes.training, outputs=outputs)
     if too_much := violations(cost, limits):
         raise InvalidSpec(too_much)
-    return CompletedSpec(completed, cost)
+    said = features.warnings(dataset, columns, target, training, named=spec.features is not None)
+    return CompletedSpec(completed, cost, tuple(said))
 
 
 def _target(spec: JobSpec, dataset: Dataset, found: list[Violation]) -> Column | None:
     name = spec.target or dataset.default_target
     if name is None:
-        found.append(Violation("#/target", f"is needed: name the column to predict, one of {_listed(dataset)}"))
+        found.append(Violation("#/target", f"is needed: name the column to predict, one of {features.listed(dataset)}"))
         return None
     target = dataset.column(name)
     if target is None:
         found.append(
-            Violation("#/target", f"{shown(name)} is no column of {dataset.name}; its columns are {_listed(dataset)}")
+            Violation(
+                "#/target", f"{shown(name)} is no column of {dataset.name}; its columns are {features.listed(dataset)}"
+            )
         )
     return target
 
 
-def _features(spec: JobSpec, dataset: Dataset, target: Column | None, found: list[Violation]) -> tuple[str, ...]:
-    if spec.features is None:
-        usable = [column for column in dataset.columns if column.kind in ("numeric", "boolean") and column != target]
-        if not usable:
-            found.append(Violation("#/features", f"{dataset.name} has no numeric column beside the target"))
-    else:
-        usable = _named_features(spec.features, dataset, target, found)
-    found += [
-        Violation(
-            "#/features",
-            f"column {shown(column.name)} has {column.missing} missing cell(s), and this service trains on complete "
-            "columns; fill the gaps, or list the features without it",
-        )
-        for column in usable
-        if column.missing
-    ]
-    return tuple(column.name for column in usable)
-
-
-def _named_features(
-    names: tuple[str, ...], dataset: Dataset, target: Column | None, found: list[Violation]
-) -> list[Column]:
-    columns = {column.name: column for column in dataset.columns}
-    usable: list[Column] = []
-    seen: set[str] = set()
-    for position, name in enumerate(names):
-        column = columns.get(name)
-        if column is None:
-            problem = f"{shown(name)} is no column of {dataset.name}; its columns are {_listed(dataset)}"
-        elif name in seen:
-            problem = f"{shown(name)} is listed twice"
-        elif target is not None and name == target.name:
-            problem = f"{shown(name)} is the target and cannot be a feature too"
-        elif column.kind not in ("numeric", "boolean"):
-            problem = f"{shown(name)} is a {column.kind} column; features must be numeric or boolean"
-        else:
-            usable.append(column)
-            seen.add(name)
-            continue
-        seen.add(name)
-        found.append(Violation(f"#/features/{position}", problem))
-    return usable
-
-
 def _guess_task(target: Column) -> Task:
     few = target.unique is not None and target.unique <= MAX_CLASSES_GUESSED
-    if target.kind != "numeric" or (target.is_integer and few):
-        return "classification"
-    return "regression"
+    is_number = target.stored == "number" and target.kind in ("numeric", "id")
+    return "regression" if is_number and not (target.is_integer and few) else "classification"
 
 
-def _target_violations(target: Column, task: Task) -> list[Violation]:
-    if target.missing:
-        return [
-            Violation(
-                "#/target",
-                f"column {shown(target.name)} has {target.missing} missing cell(s); every row needs a target",
-            )
-        ]
+def _target_violations(target: Column, task: Task, rows: int) -> list[Violation]:
+    name = shown(target.name)
+    if target.missing is not None and target.missing >= rows:
+        return [Violation("#/target", f"column {name} has no cells at all; there is nothing to learn")]
     if target.unique == 1:
-        return [Violation("#/target", f"column {shown(target.name)} has one value only; there is nothing to learn")]
-    if task == "regression" and target.kind != "numeric":
-        return [
-            Violation("#/task", f"a regression needs a numeric target; {shown(target.name)} is a {target.kind} column")
-        ]
+        return [Violation("#/target", f"column {name} has one value only; there is nothing to learn")]
+    if target.kind == "date":
+        return [Violation("#/target", f"column {name} holds dates; a target must be a number or a class")]
+    if task == "regression" and target.stored != "number":
+        return [Violation("#/task", f"a regression needs a numeric target; {name} is a {target.kind} column")]
     if task == "classification" and (target.unique or 0) > MAX_CLASSES:
-        return [
-            Violation(
-                "#/task",
-                f"column {shown(target.name)} has {target.unique:,} values; "
-                f"a classification takes at most {MAX_CLASSES:,}",
-            )
-        ]
+        detail = f"column {name} has {target.unique:,} values; a classification takes at most {MAX_CLASSES:,}"
+        return [Violation("#/task", detail)]
     return []
 
 
@@ -212,10 +148,10 @@ def _complete_network(network: NetworkSpec, task: Task) -> NetworkSpec:
     )
 
 
-def _complete_training(training: TrainingSpec) -> TrainingSpec:
+def _complete_training(training: TrainingSpec, sizes: PartSizes) -> TrainingSpec:
     chosen = {
         # Without validation rows nothing says whether an epoch was better, so nothing can stop early.
-        "early_stopping": training.early_stopping if training.validation_fraction > 0 else None,
+        "early_stopping": training.early_stopping if sizes.validation else None,
         "learning_rate": training.learning_rate or DEFAULT_LEARNING_RATES[training.optimizer],
         "weight_decay": (
             DEFAULT_WEIGHT_DECAY[training.optimizer] if training.weight_decay is None else training.weight_decay
@@ -228,9 +164,3 @@ def _model_name(dataset_name: str) -> str:
     """Make a model name of a data set's: what the format does not allow becomes a hyphen."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", dataset_name).lstrip(".-_")[:100]
     return name or "model"
-
-
-def _listed(dataset: Dataset, most: int = 20) -> str:
-    names = [shown(column.name) for column in dataset.columns]
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -9,10 +9,10 @@ SelfnormError
 │   └── InvalidPageToken
 ├── NotFound                UnknownDataset, UnknownJob, UnknownModel, UnknownVersion, UnknownAlias
 ├── Conflict                the thing exists, its state forbids it
-│   ├── JobIsFinal, JobIsNotFinal, DatasetInUse, DatasetIsBuiltin, DatasetNotHere
+│   ├── JobIsFinal, JobIsNotFinal, SplitNotDrawn, DatasetInUse, DatasetHasJobs, DatasetIsBuiltin, DatasetNotHere
 │   └── ModelNotReady
 ├── TrainingFailed          a job ends as failed with this code
-│   └── TrainingDiverged, ParityFailed, UnusableColumn, DatasetUnavailable
+│   └── TrainingDiverged, ParityFailed, UnusableColumn, UnusableSplit, DatasetUnavailable
 ├── LeaseLost               another worker owns the job now; write nothing more
 └── CorruptBlob             stored bytes do not have their hash
 """
@@ -154,6 +154,17 @@ class JobIsNotFinal(Conflict):
         super().__init__(f"job {job_id} is {state}; cancel it first, then delete it")
 
 
+class SplitNotDrawn(Conflict):
+    """No worker has begun with this job, so no row has a part yet."""
+
+    code = "split_not_drawn"
+
+    def __init__(self, job_id: str, state: str) -> None:
+        super().__init__(
+            f"job {job_id} is {state} and has no stored split: rows are divided when a worker begins with them"
+        )
+
+
 class DatasetInUse(Conflict):
     """Jobs that have not ended need this data set."""
 
@@ -163,13 +174,25 @@ class DatasetInUse(Conflict):
         super().__init__(f"{jobs} unfinished job(s) need data set {dataset_id}; cancel them or wait, then delete it")
 
 
+class DatasetHasJobs(Conflict):
+    """Jobs were made on this data set, so that its columns must stay what those jobs took them for."""
+
+    code = "dataset_has_jobs"
+
+    def __init__(self, dataset_id: str) -> None:
+        super().__init__(
+            f"there are jobs on data set {dataset_id}, so the kinds of its columns stay as they are; "
+            "upload the table again with other kinds, or delete those jobs first"
+        )
+
+
 class DatasetIsBuiltin(Conflict):
     """Built-in data sets belong to the service."""
 
     code = "dataset_is_builtin"
 
     def __init__(self, dataset_id: str) -> None:
-        super().__init__(f"{dataset_id} is built in and cannot be deleted; only uploads can")
+        super().__init__(f"{dataset_id} is built in and cannot be changed or deleted; only uploads can")
 
 
 class DatasetNotHere(Conflict):
@@ -236,6 +259,15 @@ class UnusableColumn(TrainingFailed):
             f"column {name[:64]!r} has values so far from its training rows' mean that they overflow; "
             "mend or leave out these rows, or list the features without it"
         )
+
+
+class UnusableSplit(TrainingFailed):
+    """Rows that cannot be divided as the spec asks."""
+
+    code = "unusable_split"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the split {problem}; choose another split, or other fractions")
 
 
 class DatasetUnavailable(TrainingFailed):

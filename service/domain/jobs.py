@@ -30,6 +30,9 @@ ACTIVE_STATES = frozenset(JobState) - FINAL_STATES
 HELD_STATES = frozenset({JobState.RUNNING, JobState.CANCELLING})
 """States in which a worker holds a lease on the job."""
 
+PART_CODES = {"training": 0, "validation": 1, "test": 2, "left_out": 255}
+"""The byte that stands for a row's part in a stored split."""
+
 MAX_LOSSES = 3
 """A job that has cost this many workers is failed: it is probably what kills them."""
 
@@ -45,6 +48,8 @@ class Job:
     dataset_id: str
     model_name: str
     tags: list[str]
+    warnings: list[str]
+    split_sha256: str | None
     attempts: int
     epoch: int
     epochs: int
@@ -61,6 +66,21 @@ class Job:
     queue_position: int | None = None
     latest: dict[str, Any] | None = None
     best: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSplit:
+    """Which row of the table went to which part, as the worker drew it."""
+
+    training: dict[str, Any]
+    """The completed training spec: method, column, fractions and seed."""
+    parts: bytes
+    """One byte per row, as ``PART_CODES`` says."""
+    sha256: str
+
+    def count(self, part: str) -> int:
+        """Count the rows of a part."""
+        return self.parts.count(PART_CODES[part])
 
 
 @dataclass(frozen=True, slots=True)

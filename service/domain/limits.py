@@ -31,6 +31,19 @@ class Limits:
     max_training_seconds: float = 14 * 86_400.0
 
 
+@dataclass(frozen=True)
+class TableLimits:
+    """Bounds on an uploaded table, and on the process that reads it."""
+
+    max_rows: int = 50_000_000
+    max_columns: int = 10_000
+    max_cells: int = 500_000_000
+    max_decoded_bytes: int = 4 * 2**30
+    max_categories: int = 1_000
+    import_memory_bytes: int = 6 * 2**30
+    import_seconds: float = 300.0
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """What a training will take: weights and biases, bytes of memory, seconds on two plain cores."""
@@ -47,13 +60,12 @@ def count_parameters(widths: tuple[int, ...], features: int, outputs: int, *, ba
     return dense + (2 * sum(widths) if batch_normalization else 0)
 
 
-def estimate(spec: JobSpec, *, rows: int, training_rows: int, outputs: int) -> Estimate:
-    """Estimate a completed spec."""
-    features = len(spec.features or ())
+def estimate(spec: JobSpec, *, inputs: int, rows: int, training_rows: int, outputs: int) -> Estimate:
+    """Estimate a completed spec; ``inputs`` is how many numbers a row has once it is encoded."""
     widths = spec.network.widths
     normalized = isinstance(spec.network, MlpSpec) and spec.network.normalization == "batch"
-    parameters = count_parameters(widths, features, outputs, batch_normalization=normalized)
-    cells = rows * (features + 1)
+    parameters = count_parameters(widths, inputs, outputs, batch_normalization=normalized)
+    cells = rows * (inputs + 1)
     steps = spec.training.epochs * -(-training_rows // spec.training.batch_size)
     flops = 6.0 * parameters * training_rows * spec.training.epochs
     seconds = steps * (SECONDS_PER_STEP + SECONDS_PER_STEP_AND_LAYER * len(widths)) + flops / FLOPS_PER_SECOND

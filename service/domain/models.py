@@ -4,18 +4,29 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from service.domain.encoders import Encoder
+
 MAX_VERSION = 2**31 - 1
 ClassLabel = str | int | float | bool
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The columns that a model takes, in order, with the training rows' mean and scale."""
+    """What a model takes: one encoder per feature, in order, with the mean and scale of every encoded column."""
 
-    features: tuple[str, ...]
-    kinds: tuple[str, ...]
+    encoders: tuple[Encoder, ...]
     mean: tuple[float, ...]
     scale: tuple[float, ...]
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the raw columns, in order."""
+        return tuple(encoder.name for encoder in self.encoders)
+
+    @property
+    def encoded(self) -> tuple[str, ...]:
+        """Names of the encoded columns, in order: as many as ``mean`` and ``scale`` have entries."""
+        return tuple(name for encoder in self.encoders for name in encoder.columns)
 
 
 @dataclass(frozen=True, slots=True)

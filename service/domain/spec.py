@@ -19,11 +19,14 @@ from service.domain.bounds import Between, Frozen, JsonArray, Name, shown
 Task = Literal["classification", "regression"]
 Activation = Literal["relu", "elu", "tanh", "sigmoid", "selu"]
 Initializer = Literal["glorot_uniform", "glorot_normal", "he_normal", "lecun_normal", "normal"]
+SplitMethod = Literal["random", "stratified", "column", "group", "time", "order"]
+NumericPreparation = Literal["standard", "robust", "quantile"]
 Monitor = Literal["val_loss", "val_accuracy", "val_f1", "val_auc", "val_mae", "val_rmse", "val_r2"]
 
 MAX_LAYERS = 256
 MAX_UNITS = 65_536
 DEFAULT_LAYERS = 4
+MAX_FEATURES = 100_000
 
 CONDITIONS = {
     "dense_layers": "the network is a plain sequence of Dense layers",
@@ -86,6 +89,8 @@ def _check_features(value: Any) -> Any:
     """Take a list of column names."""
     if value is None:
         return None
+    if isinstance(value, list | tuple) and len(value) > MAX_FEATURES:
+        raise PydanticCustomError("features", f"must name at most {MAX_FEATURES:,} columns; got {len(value):,}")
     if not isinstance(value, list | tuple) or not value or not all(isinstance(name, str) for name in value):
         raise PydanticCustomError(
             "features", "must be null or a list of column names, at least one; got {value}", {"value": shown(value)}
@@ -181,6 +186,16 @@ class EarlyStopping(Frozen):
     """How much better an epoch must be to count as an improvement."""
 
 
+class PreparationSpec(Frozen):
+    """How raw columns become numbers; everything is fitted on the training rows and kept inside the model."""
+
+    numeric: NumericPreparation = "standard"
+    """Numbers as they are, scaled by quartiles and softly clipped, or mapped to a normal distribution by quantiles;
+    standardized afterwards in every case."""
+    max_categories: Annotated[int, Between(1, 1000)] = 64
+    """The most columns that one categorical feature may take; its rarer categories share one."""
+
+
 class TrainingSpec(Frozen):
     """How the network is trained; a null is chosen by the task and written out in the completed spec."""
 
@@ -198,6 +213,13 @@ class TrainingSpec(Frozen):
     """Part of the rows outside the test part that chooses the best epoch."""
     test_fraction: Annotated[float | None, Between(0, 0.9)] = None
     """Part of all rows kept for the final test; null: the data set's official test part, where it has one."""
+    split: SplitMethod | None = None
+    """How rows are divided: at random; keeping the share of every class; as ``split_column`` says (its words training,
+    validation and test, or 0 and 1 for training and test); keeping rows with the same ``split_column`` together; the
+    latest by ``split_column`` last; or in the table's order. Null: by ``split_column`` where there is one, else
+    stratified for a classification and random for a regression."""
+    split_column: Annotated[str | None, Field(min_length=1, max_length=1000)] = None
+    """The column that ``split`` goes by."""
     early_stopping: EarlyStopping | None = EarlyStopping()
     """When to end early; null: never."""
     monitor: Monitor = "val_loss"
@@ -214,13 +236,15 @@ class JobSpec(Frozen):
     target: Annotated[str | None, Field(min_length=1, max_length=1000)] = None
     """The column to predict; a built-in data set knows its own."""
     features: Annotated[tuple[str, ...] | None, BeforeValidator(_check_features)] = None
-    """The columns to predict from; null: every numeric column but the target."""
+    """The columns to predict from; null: every numeric, categorical, boolean and date column but the target."""
     task: Task | None = None
     """Null: a text, boolean or integer target with at most 20 values is a classification."""
     network: NetworkSpec = SnnSpec()
     """The network: ``{"kind": "snn"}`` or ``{"kind": "mlp"}``."""
     training: TrainingSpec = TrainingSpec()
     """How to train it."""
+    preparation: PreparationSpec = PreparationSpec()
+    """How raw columns become numbers."""
     model: Name | None = None
     """The name to register the model under; null: the data set's."""
     tags: Annotated[tuple[Name, ...], JsonArray, Field(max_length=20)] = ()

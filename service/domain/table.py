@@ -1,5 +1,6 @@
 """A table in memory: named columns of equal length."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,16 +20,19 @@ class Table:
         """How many rows the table has."""
         return len(next(iter(self.columns.values()), ()))
 
-    def matrix(self, names: Sequence[str]) -> NDArray[Any]:
-        """Return numeric columns side by side: (rows, columns), float32 where every column is, else float64."""
-        chosen = [self.columns[name] for name in names]
-        kind = np.float32 if all(column.dtype == np.float32 for column in chosen) else np.float64
-        matrix = np.empty((self.rows, len(chosen)), kind)
-        for position, column in enumerate(chosen):
-            matrix[:, position] = column
-        return matrix
+    def part(self, rows: NDArray[np.int64], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Return some rows of some columns."""
+        return {name: self.columns[name][rows] for name in names}
 
     def objects(self) -> list[dict[str, Any]]:
-        """Return the rows as objects by column name."""
-        part = {name: column.tolist() for name, column in self.columns.items()}
+        """Return the rows as objects by column name, None where a cell is missing."""
+        part = {name: _plain(column) for name, column in self.columns.items()}
         return [dict(zip(part, values, strict=True)) for values in zip(*part.values(), strict=True)]
+
+
+def _plain(column: NDArray[Any]) -> list[Any]:
+    """Return Python values; what is no number is None."""
+    if column.dtype.kind != "f":
+        values: list[Any] = column.tolist()
+        return values
+    return [value if math.isfinite(value) else None for value in column.tolist()]

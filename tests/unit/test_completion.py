@@ -2,22 +2,26 @@ from typing import Any
 
 import pytest
 
-from service.domain.completion import complete_spec, part_sizes
-from service.domain.datasets import Column, Dataset
+from service.domain.completion import complete_spec
+from service.domain.datasets import Column, Dataset, Related, TableReport
 from service.domain.errors import InvalidSpec
+from service.domain.features import encoded_width
 from service.domain.limits import Limits, count_parameters
-from service.domain.spec import JobSpec, TrainingSpec
+from service.domain.spec import JobSpec, PreparationSpec, TrainingSpec
+from service.domain.splits import divide
 from tests.factories import make_dataset, numeric
 
 TABLE = make_dataset(
     numeric("a"),
     numeric("b"),
-    Column("flag", "boolean", missing=0, unique=2),
-    Column("color", "categorical", missing=0, unique=3),
+    Column("flag", "boolean", "boolean", missing=0, unique=2),
+    Column("color", "categorical", "text", missing=0, unique=3),
     numeric("gappy", missing=4),
     numeric("count", is_integer=True, unique=7),
     numeric("price", unique=90),
     numeric("same", unique=1),
+    Column("empty", "text", "text", missing=100, unique=0),
+    Column("day", "date", "text", missing=0, unique=60, date_format="iso"),
 )
 
 
@@ -32,9 +36,48 @@ def violations(dataset: Dataset = TABLE, limits: Limits | None = None, **fields:
     return {item.pointer: item.detail for item in caught.value.violations}
 
 
-def test_features_default_to_every_numeric_column_but_the_target() -> None:
-    dataset = make_dataset(numeric("a"), Column("flag", "boolean", missing=0), Column("name", "text"), numeric("y"))
-    assert complete(dataset, target="y").features == ("a", "flag")
+def warnings(dataset: Dataset, **fields: Any) -> list[str]:
+    spec = JobSpec.model_validate({"dataset": "d1", **fields})
+    return list(complete_spec(spec, dataset, Limits()).warnings)
+
+
+MESSY = make_dataset(
+    numeric("a", missing=3),
+    Column("flag", "boolean", "boolean", missing=0),
+    Column("city", "categorical", "text", missing=1, unique=9),
+    Column("day", "date", "text", missing=0, date_format="iso"),
+    Column("number", "id", "number", is_integer=True, missing=0, unique=100),
+    Column("name", "text", "text", missing=0, unique=100),
+    numeric("same", unique=1),
+    numeric("double"),
+    numeric("y", missing=2),
+    report=TableReport(related=(Related("y", "double", "correlated", 1.0),)),
+)
+
+
+def test_features_default_to_every_trainable_column_but_the_target() -> None:
+    spec = complete(MESSY, target="y")
+    assert spec.features == ("a", "flag", "city", "day", "same", "double")
+
+
+def test_what_is_left_out_or_looks_wrong_is_said() -> None:
+    said = warnings(MESSY, target="y")
+    assert said[0].startswith("left out of the features: 'number' (id), 'name' (text); to take one, set its kind")
+    assert said[1] == "2 row(s) have no target and are left out"
+    assert said[2] == "always the same, so nothing can be learned from: 'same'"
+    assert "feature 'double' correlates by 1.0000 with the target 'y'" in said[3]
+    assert warnings(MESSY, target="y", features=["a"]) == [said[1]]
+
+
+def test_number_that_looks_like_an_id_is_taken_where_it_is_named() -> None:
+    assert complete(MESSY, target="y", features=["number"]).features == ("number",)
+    assert "is a text column" in violations(MESSY, target="y", features=["name"])["#/features/0"]
+
+
+def test_width_counts_categories_parts_of_dates_and_gaps() -> None:
+    features = [column for column in MESSY.columns if column.name in ("a", "flag", "city", "day")]
+    assert encoded_width(features, PreparationSpec()) == 2 + 1 + 9 + 1 + 9
+    assert encoded_width(features, PreparationSpec(max_categories=4)) == 2 + 1 + 5 + 1 + 9
 
 
 @pytest.mark.parametrize(
@@ -74,11 +117,11 @@ def test_nothing_stops_early_without_validation_rows() -> None:
         ({}, "#/target", "is needed"),
         ({"target": "nothing"}, "#/target", "is no column"),
         ({"target": "same", "features": ["a"]}, "#/target", "one value only"),
-        ({"target": "gappy", "features": ["a"]}, "#/target", "4 missing"),
-        ({"target": "price"}, "#/features", "'gappy' has 4 missing"),
+        ({"target": "empty", "features": ["a"]}, "#/target", "no cells at all"),
+        ({"target": "day", "features": ["a"]}, "#/target", "holds dates"),
+        ({"target": "price", "features": ["empty"]}, "#/features/0", "text column"),
         ({"target": "price", "features": ["a", "a"]}, "#/features/1", "listed twice"),
         ({"target": "price", "features": ["price"]}, "#/features/0", "is the target"),
-        ({"target": "price", "features": ["color"]}, "#/features/0", "categorical"),
         ({"target": "price", "features": ["z"]}, "#/features/0", "is no column"),
         ({"target": "color", "features": ["a"], "task": "regression"}, "#/task", "numeric target"),
         (
@@ -133,11 +176,10 @@ def test_thousands_of_epochs_on_a_small_table_are_fine() -> None:
 
 
 def test_official_test_rows_are_the_test_part_unless_a_fraction_is_asked() -> None:
-    dataset = make_dataset(numeric("a"), numeric("y"), rows=506, official_test_rows=102)
-    official = part_sizes(dataset, TrainingSpec())
+    official = divide(506, TrainingSpec(), 102)
     assert (official.training, official.validation, official.test) == (323, 81, 102)
-    assert part_sizes(dataset, TrainingSpec(test_fraction=0.25)).test == 126
-    assert part_sizes(dataset, TrainingSpec(test_fraction=0.0)).test == 0
+    assert divide(506, TrainingSpec(test_fraction=0.25), 102).test == 126
+    assert divide(506, TrainingSpec(test_fraction=0.0), 102).test == 0
 
 
 def test_model_name_is_made_of_the_data_sets_name() -> None:

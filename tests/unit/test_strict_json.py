@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.api.strict_json import MAX_DEPTH, loads
 from service.domain.errors import MalformedRequest
+from service.domain.strict_json import MAX_DEPTH, loads
 
 
 @pytest.mark.parametrize(
