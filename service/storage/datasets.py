@@ -1,14 +1,19 @@
 """Data sets: their description in one table, their rows as a Parquet blob."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any, BinaryIO
 
-from sqlalchemy import Connection, RowMapping, delete, select
+from sqlalchemy import Connection, RowMapping, Text, cast, delete, exists, func, select, update
 
-from service.domain.datasets import Column, Dataset
+from service.domain.datasets import Column, Dataset, ImportedTable, TableReport
 from service.domain.errors import DatasetInUse, DatasetIsBuiltin, UnknownDataset
-from service.storage import blobs, jobs, pages
+from service.storage import blobs, jobs, pages, tables
 from service.storage.database import upsert
 from service.storage.tables import datasets
+
+MAX_PAGE_LENGTH = 8 * 2**20
+"""So much JSON may describe the columns of a page's data sets; read, it takes ten times as much memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,8 @@ class NewDataset:
 
 def add(connection: Connection, new: NewDataset) -> Dataset:
     """Store a data set, unless one of this id is stored already, and return it as stored."""
-    statement = upsert(connection, datasets).values(
+    return _insert(
+        connection,
         id=new.id,
         name=new.name,
         builtin=new.builtin,
@@ -38,8 +44,26 @@ def add(connection: Connection, new: NewDataset) -> Dataset:
         sha256=None if new.content is None else blobs.put(connection, new.content),
         size_bytes=0 if new.content is None else len(new.content),
     )
-    connection.execute(statement.on_conflict_do_nothing(index_elements=[datasets.c.id]))
-    return get(connection, new.id)
+
+
+def add_imported(connection: Connection, dataset_id: str, name: str, table: ImportedTable, file: BinaryIO) -> Dataset:
+    """Store an upload, whose Parquet form is in ``file``, and return it as stored.
+
+    Raises:
+        CorruptBlob: the file does not have the hash that the table says.
+    """
+    blobs.put_file(connection, file, table.sha256, table.size_bytes)
+    return _insert(
+        connection,
+        id=dataset_id,
+        name=name,
+        builtin=False,
+        rows=table.rows,
+        columns=[column.to_dict() for column in table.columns],
+        report=table.report.to_dict(),
+        sha256=table.sha256,
+        size_bytes=table.size_bytes,
+    )
 
 
 def get(connection: Connection, dataset_id: str, *, for_use: bool = False) -> Dataset:
@@ -55,9 +79,27 @@ def get(connection: Connection, dataset_id: str, *, for_use: bool = False) -> Da
     return _dataset(row)
 
 
+def get_for_change(connection: Connection, dataset_id: str) -> Dataset:
+    """Read an uploaded data set and hold it, so that nobody uses or changes it until the session ends.
+
+    Raises:
+        UnknownDataset: there is none with this id.
+        DatasetIsBuiltin: it belongs to the service.
+    """
+    row = connection.execute(select(datasets).where(datasets.c.id == dataset_id).with_for_update()).mappings().first()
+    if row is None:
+        raise UnknownDataset(dataset_id)
+    if row["builtin"]:
+        raise DatasetIsBuiltin(dataset_id)
+    return _dataset(row)
+
+
 def list_page(connection: Connection, page: pages.PageRequest) -> pages.Page[Dataset]:
-    """List data sets, newest first."""
-    rows, token = pages.fetch(connection, select(datasets), datasets.c.number, page)
+    """List data sets, newest first; fewer than asked for where they have a great many columns."""
+    length = func.length(cast(datasets.c.columns, Text)).label("length")
+    measured, _ = pages.fetch(connection, select(datasets.c.number, length), datasets.c.number, page)
+    fitting = sum(total <= MAX_PAGE_LENGTH for total in accumulate(row["length"] for row in measured))
+    rows, token = pages.fetch(connection, select(datasets), datasets.c.number, replace(page, size=max(fitting, 1)))
     return pages.Page([_dataset(row) for row in rows], token)
 
 
@@ -75,6 +117,26 @@ def content(connection: Connection, sha256: str) -> bytes:
     return blobs.get(connection, sha256)
 
 
+def copy_content(connection: Connection, sha256: str, file: BinaryIO) -> None:
+    """Copy a data set's Parquet file into another file, in constant memory.
+
+    Raises:
+        CorruptBlob: it is missing or damaged.
+    """
+    blobs.copy_to(connection, sha256, file)
+
+
+def has_jobs(connection: Connection, dataset_id: str) -> bool:
+    """Whether any job, whatever its state, was made on a data set."""
+    return connection.execute(select(exists().where(tables.jobs.c.dataset_id == dataset_id))).scalar_one()
+
+
+def change(connection: Connection, dataset_id: str, name: str, columns: tuple[Column, ...]) -> None:
+    """Store another name and another description of the columns; what the rows hold stays."""
+    values = {"name": name, "columns": [column.to_dict() for column in columns]}
+    connection.execute(update(datasets).where(datasets.c.id == dataset_id).values(values))
+
+
 def remove(connection: Connection, dataset_id: str) -> None:
     """Delete an uploaded data set.
 
@@ -83,18 +145,23 @@ def remove(connection: Connection, dataset_id: str) -> None:
         DatasetIsBuiltin: it belongs to the service.
         DatasetInUse: a job that has not ended needs it.
     """
-    row = connection.execute(select(datasets).where(datasets.c.id == dataset_id).with_for_update()).mappings().first()
-    if row is None:
-        raise UnknownDataset(dataset_id)
-    if row["builtin"]:
-        raise DatasetIsBuiltin(dataset_id)
+    dataset = get_for_change(connection, dataset_id)
     if active := jobs.count_active(connection, dataset_id):
         raise DatasetInUse(dataset_id, active)
     connection.execute(delete(datasets).where(datasets.c.id == dataset_id))
-    if row["sha256"]:
-        blobs.delete_unused(connection, row["sha256"])
+    if dataset.sha256 is not None:
+        blobs.delete_unused(connection, dataset.sha256)
+
+
+def _insert(connection: Connection, **values: Any) -> Dataset:
+    statement = upsert(connection, datasets).values(values)
+    connection.execute(statement.on_conflict_do_nothing(index_elements=[datasets.c.id]))
+    return get(connection, values["id"])
 
 
 def _dataset(row: RowMapping) -> Dataset:
-    values = {name: value for name, value in row.items() if name != "columns"}
-    return Dataset(**values, columns=tuple(Column.from_dict(column) for column in row["columns"]))
+    described = {
+        "columns": tuple(Column.from_dict(column) for column in row["columns"]),
+        "report": TableReport() if row["report"] is None else TableReport.from_dict(row["report"]),
+    }
+    return Dataset(**{**row, **described})

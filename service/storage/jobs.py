@@ -1,5 +1,6 @@
 """Jobs as users see them: added, read, listed, cancelled, deleted."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ from sqlalchemy import Connection, RowMapping, Select, String, case, cast, delet
 
 from service.domain.errors import JobIsFinal, JobIsNotFinal, UnknownJob
 from service.domain.jobs import ACTIVE_STATES, EpochRecord, Job, JobState
-from service.storage import pages
+from service.storage import blobs, pages
 from service.storage.database import database_time
 from service.storage.tables import epochs, jobs
 
@@ -22,7 +23,7 @@ class JobFilter:
     dataset: str | None = None
 
 
-def add(connection: Connection, job_id: str, spec: dict[str, Any]) -> None:
+def add(connection: Connection, job_id: str, spec: dict[str, Any], warnings: Sequence[str] = ()) -> None:
     """Store a new job as queued; ``spec`` is complete."""
     connection.execute(
         insert(jobs).values(
@@ -32,6 +33,7 @@ def add(connection: Connection, job_id: str, spec: dict[str, Any]) -> None:
             dataset_id=spec["dataset"],
             model_name=spec["model"],
             tags=spec["tags"],
+            warnings=list(warnings),
             epochs=spec["training"]["epochs"],
             rung_at=database_time(),
         )
@@ -107,7 +109,21 @@ def remove(connection: Connection, job_id: str) -> None:
     state = _state(connection, job_id)
     if not state.is_final:
         raise JobIsNotFinal(job_id, state)
-    connection.execute(delete(jobs).where(jobs.c.id == job_id))
+    split = connection.execute(delete(jobs).where(jobs.c.id == job_id).returning(jobs.c.split_sha256)).scalar()
+    if split is not None:
+        blobs.delete_unused(connection, split)
+
+
+def split(connection: Connection, job_id: str) -> bytes | None:
+    """Read a job's stored split, one byte per row, compressed by zlib; None before it is drawn.
+
+    Raises:
+        UnknownJob: there is none with this id.
+        CorruptBlob: it is damaged.
+    """
+    _state(connection, job_id)
+    sha256 = connection.execute(select(jobs.c.split_sha256).where(jobs.c.id == job_id)).scalar()
+    return None if sha256 is None else blobs.get(connection, sha256)
 
 
 def count_active(connection: Connection, dataset_id: str) -> int:
@@ -158,6 +174,8 @@ def _job(row: RowMapping) -> Job:
         dataset_id=row["dataset_id"],
         model_name=row["model_name"],
         tags=row["tags"],
+        warnings=row["warnings"] or [],
+        split_sha256=row["split_sha256"],
         attempts=row["fence"],
         epoch=row["epoch"],
         epochs=row["epochs"],

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Update, and_, case, delete, fu
 
 from service.domain.errors import LeaseLost
 from service.domain.jobs import HELD_STATES, MAX_LOSSES, Beat, Claim, EpochRecord, JobState, Measure
+from service.storage import blobs
 from service.storage.database import database_time, upsert
 from service.storage.tables import epochs, jobs
 
@@ -87,6 +88,15 @@ def record_epoch(
     # A commit whose answer was lost is tried again, so the row may be there already.
     row = upsert(connection, epochs).values(job_id=held.job_id, epoch=record.epoch, **measured)
     connection.execute(row.on_conflict_do_update(index_elements=[epochs.c.job_id, epochs.c.epoch], set_=measured))
+
+
+def record_split(connection: Connection, held: Claim, content: bytes) -> None:
+    """Store which row goes to which part, one byte per row, compressed by zlib.
+
+    Raises:
+        LeaseLost: another worker owns the job, or it has ended.
+    """
+    _write(connection, held, split_sha256=blobs.put(connection, content))
 
 
 def succeed(

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from sqlalchemy import Connection, RowMapping, insert, select
 
+from service.domain.encoders import from_json, to_json
 from service.domain.errors import UnknownModel, UnknownVersion
 from service.domain.models import Inputs, Model, ModelVersion, NewVersion, Outputs
 from service.storage import blobs, pages
@@ -25,7 +26,7 @@ def register(connection: Connection, new: NewVersion) -> int:
             job_id=new.job_id,
             spec=new.spec,
             data_sha256=new.data_sha256,
-            inputs=asdict(new.inputs),
+            inputs={"encoders": to_json(new.inputs.encoders), "mean": new.inputs.mean, "scale": new.inputs.scale},
             outputs=asdict(new.outputs),
             metrics=new.metrics,
             parity=new.parity,
@@ -93,6 +94,6 @@ def _version(row: RowMapping) -> ModelVersion:
     inputs, outputs = row["inputs"], row["outputs"]
     return ModelVersion(
         **{name: value for name, value in row.items() if name not in ("inputs", "outputs")},
-        inputs=Inputs(**{name: tuple(values) for name, values in inputs.items()}),
+        inputs=Inputs(from_json(inputs["encoders"]), tuple(inputs["mean"]), tuple(inputs["scale"])),
         outputs=Outputs(**{**outputs, "classes": tuple(outputs["classes"])}),
     )

@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from service.storage.database import UtcTime, database_time
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 """The migration that this code needs; a test holds it against ``migrations/``."""
 
 metadata = MetaData(
@@ -62,6 +62,7 @@ datasets = Table(
     Column("builtin", Boolean, nullable=False),
     Column("rows", BigInteger, nullable=False),
     Column("columns", JSON, nullable=False),
+    Column("report", JSON(none_as_null=True), comment="dialect, duplicate rows, related columns, warnings"),
     Column("default_target", Text),
     Column("official_test_rows", Integer, nullable=False, default=0),
     Column("sha256", String(64), ForeignKey("blobs.sha256")),
@@ -79,6 +80,8 @@ jobs = Table(
     Column("dataset_id", String(100), nullable=False, index=True),
     Column("model_name", String(100), nullable=False, index=True),
     Column("tags", JSON, nullable=False),
+    Column("warnings", JSON(none_as_null=True), comment="what was left out or looks wrong, in plain words"),
+    Column("split_sha256", String(64), comment="the blob that says which row went to which part"),
     Column("fence", Integer, nullable=False, default=0, comment="counts claims; every write of a worker carries it"),
     Column("losses", Integer, nullable=False, default=0, comment="workers lost while they ran it"),
     Column("worker", String(200), comment="who holds the lease"),
@@ -130,7 +133,7 @@ model_versions = Table(
     Column("job_id", String(32), nullable=False, unique=True),
     Column("spec", JSON, nullable=False),
     Column("data_sha256", String(64), comment="of the training table's Parquet file; null for the article's tables"),
-    Column("inputs", JSON, nullable=False, comment="feature names with the mean and scale of the training rows"),
+    Column("inputs", JSON, nullable=False, comment="encoders of the columns, mean and scale of what they give"),
     Column("outputs", JSON, nullable=False, comment="task, target, classes, or the target's mean and scale"),
     Column("metrics", JSON, nullable=False),
     Column("parity", JSON, nullable=False, comment="how far the served form is from Keras"),

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import delete, select, update
 
+from service.domain.encoders import BooleanEncoder, NumericEncoder
 from service.domain.errors import (
     CorruptBlob,
     DatasetInUse,
@@ -27,7 +28,7 @@ NEW = NewVersion(
     job_id="j1",
     spec={"dataset": "iris"},
     data_sha256="0" * 64,
-    inputs=Inputs(("a", "b"), ("numeric", "boolean"), (0.5, 0.0), (2.0, 1.0)),
+    inputs=Inputs((NumericEncoder("a"), BooleanEncoder("b")), (0.5, 0.0), (2.0, 1.0)),
     outputs=Outputs("classification", "y", ("no", "yes")),
     metrics={"best": {"epoch": 1}, "test": None},
     parity={"max_difference": 1e-7},
