@@ -29,7 +29,10 @@ def test_fashion_mnist_is_read_as_pixels_between_0_and_1(tmp_path: Path) -> None
     assert article_files.has(tmp_path, "fashion_mnist")
     table = article_files.read(tmp_path, "fashion_mnist")
     assert table.columns["label"].tolist() == labels.tolist()
-    np.testing.assert_array_equal(images / np.float32(255), table.matrix(ARTICLE_TABLES["fashion_mnist"].features))
+    np.testing.assert_array_equal(
+        images / np.float32(255),
+        np.column_stack([table.columns[name] for name in ARTICLE_TABLES["fashion_mnist"].features]),
+    )
 
 
 def test_cifar10_residuals_are_decoded(tmp_path: Path) -> None:
@@ -44,7 +47,9 @@ def test_cifar10_residuals_are_decoded(tmp_path: Path) -> None:
         np.savez(tmp_path / "cifar10" / f"{name}.npz", labels=np.array([1, 2], np.uint8), residual=residual)
     table = article_files.read(tmp_path, "cifar10")
     expected = images.reshape(12, -1) / np.float32(255)
-    np.testing.assert_array_equal(expected, table.matrix(ARTICLE_TABLES["cifar10"].features))
+    np.testing.assert_array_equal(
+        expected, np.column_stack([table.columns[name] for name in ARTICLE_TABLES["cifar10"].features])
+    )
 
 
 def test_absent_folder_holds_nothing(tmp_path: Path) -> None:
