@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
-from service.domain.completion import part_sizes
 from service.domain.datasets import Dataset
 from service.domain.errors import DatasetUnavailable, LeaseLost, SelfnormError, TrainingFailed, UnknownDataset
 from service.domain.jobs import Claim
@@ -19,6 +18,7 @@ from service.storage import datasets, jobs, leases, models
 from service.storage.database import DATABASE_DOWN, Connection, Database
 from service.tables import parquet
 from workers.datasets import load
+from workers.splits import Split
 from workers.training import EpochEnd, TrainedNetwork, train
 
 logger = logging.getLogger(__name__)
@@ -105,10 +105,8 @@ class Lease:
 
 def _train(database: Database, claim: Claim, lease: Lease, datasets_dir: Path | None) -> None:
     spec, dataset = _patiently(database.read, lease, lambda connection: _read(connection, claim.job_id))
-    table = _table(database, lease, dataset, datasets_dir)
+    table = _table(database, lease, spec, dataset, datasets_dir)
     lease.check()
-    columns = {column.name: column for column in dataset.columns}
-    kinds = tuple(columns[name].kind for name in spec.features or ())
 
     def record(end: EpochEnd) -> None:
         lease.check()
@@ -125,8 +123,20 @@ def _train(database: Database, claim: Claim, lease: Lease, datasets_dir: Path | 
             ),
         )
 
-    sizes = part_sizes(dataset, spec.training)
-    trained = train(spec, table, sizes, kinds, on_epoch=record, on_step=lease.check)
+    def keep(split: Split) -> None:
+        content = split.to_bytes(table.rows)
+        _patiently(database.write, lease, lambda connection: leases.record_split(connection, claim, content))
+
+    trained = train(
+        spec,
+        table,
+        {column.name: column for column in dataset.columns},
+        official_test_rows=dataset.official_test_rows,
+        missing_words=dataset.report.missing_words,
+        on_split=keep,
+        on_epoch=record,
+        on_step=lease.check,
+    )
     lease.check()
     version = _patiently(database.write, lease, lambda connection: _register(connection, claim, spec, dataset, trained))
     logger.info("job %s succeeded: model %s version %d", claim.job_id, spec.model, version)
@@ -162,11 +172,14 @@ def _register(connection: Connection, claim: Claim, spec: JobSpec, dataset: Data
     return version
 
 
-def _table(database: Database, lease: Lease, dataset: Dataset, datasets_dir: Path | None) -> Table:
+def _table(database: Database, lease: Lease, spec: JobSpec, dataset: Dataset, datasets_dir: Path | None) -> Table:
+    """Read the columns that a spec needs."""
     sha256 = dataset.sha256
     if sha256 is None:
         return load(dataset.id, datasets_dir)
-    return parquet.decode(_patiently(database.read, lease, lambda connection: datasets.content(connection, sha256)))
+    needed = [*(spec.features or ()), spec.target, spec.training.split_column]
+    content = _patiently(database.read, lease, lambda connection: datasets.content(connection, sha256))
+    return parquet.decode(content, [name for name in dict.fromkeys(needed) if name is not None])
 
 
 def _read(connection: Connection, job_id: str) -> tuple[JobSpec, Dataset]:

@@ -1,4 +1,4 @@
-"""Write the served form of a trained network: an ONNX graph that takes raw rows, and the plain tensors."""
+"""Write the served form of a trained network: an ONNX graph that takes encoded rows, and the plain tensors."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -38,8 +38,9 @@ class _Graph:
 
 
 def to_onnx(network: keras.Model, inputs: Inputs, outputs: Outputs) -> bytes:
-    """Return the graph: raw float64 rows in; probabilities, or predictions in the target's units, out.
+    """Return the graph: encoded float64 rows in; probabilities, or predictions in the target's units, out.
 
+    Numeric columns without gaps are their own encoding, so a graph of such a table takes raw rows.
     Standardization is done in float64 before the first layer, exactly as in training: folded into float32 weights it
     would lose columns whose mean is large against their spread (a year, a timestamp).
     """
@@ -62,7 +63,7 @@ def to_onnx(network: keras.Model, inputs: Inputs, outputs: Outputs) -> bytes:
         helper.make_graph(
             graph.nodes,
             "selfnorm",
-            [helper.make_tensor_value_info(INPUT_NAME, TensorProto.DOUBLE, ["rows", len(inputs.features)])],
+            [helper.make_tensor_value_info(INPUT_NAME, TensorProto.DOUBLE, ["rows", len(inputs.mean)])],
             [helper.make_tensor_value_info(OUTPUT_NAME, kind, ["rows", width])],
             graph.tensors,
         ),

@@ -1,34 +1,28 @@
-"""From a table to arrays: the split, the classes, the standardization fitted on training rows only."""
+"""From a table to arrays: the split, the classes, encoders and standardization fitted on training rows only."""
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 
-from service.domain.completion import PartSizes
+from service.domain.datasets import Column
+from service.domain.encoders import Encoder, encode
 from service.domain.errors import UnusableColumn
 from service.domain.models import ClassLabel, Inputs, Outputs
 from service.domain.spec import JobSpec
 from service.domain.table import Table
+from workers import encoding
+from workers.splits import Drawing, Rows, Split, draw
 
 CHUNK_ROWS = 8192
-LabelArray = NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Row numbers of the three parts."""
-
-    training: NDArray[np.int64]
-    validation: NDArray[np.int64]
-    test: NDArray[np.int64]
+PROBE_ROWS = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Rows as the network takes them, float32 (rows, features), and what it should answer, (rows,)."""
+    """Rows as the network takes them, float32 (rows, encoded columns), and what it should answer, (rows,)."""
 
     rows: NDArray[np.float32]
     target: NDArray[Any]
@@ -38,122 +32,160 @@ class Part:
 class Prepared:
     """Everything that a training needs of its table."""
 
+    table: Table
     inputs: Inputs
     outputs: Outputs
+    split: Split
     training: Part
     validation: Part
     test: Part
-    raw_test_rows: NDArray[np.float64]
-    raw_probe_rows: NDArray[np.float64]
-    """Some raw rows of every part, for comparing the served form with Keras."""
+    probe: NDArray[np.float32]
+    """Some rows of every part as the network takes them ..."""
+    raw_probe: list[dict[str, Any]]
+    """... and as a client sends them, for comparing the served form with Keras."""
+
+    def encoded_test_rows(self) -> Iterator[NDArray[np.float64]]:
+        """Give the test part as the served form takes it, (some rows, encoded columns) at a time."""
+        return _encoded(self.table, self.split.test, self.inputs)
 
 
-def prepare(spec: JobSpec, table: Table, sizes: PartSizes, kinds: tuple[str, ...], probe_rows: int = 512) -> Prepared:
-    """Split, encode and standardize the table of a completed spec."""
+def prepare(
+    spec: JobSpec,
+    table: Table,
+    columns: Mapping[str, Column],
+    official_test_rows: int = 0,
+    missing_words: Sequence[str] = (),
+    on_step: Callable[[], None] = lambda: None,
+) -> Prepared:
+    """Split, encode and standardize the table of a completed spec; ``on_step`` is called now and then.
+
+    Raises:
+        UnusableColumn: values of a column cannot be taken.
+        UnusableSplit: the rows cannot be divided as the spec asks.
+    """
     assert spec.features is not None
     assert spec.target is not None
-    values = table.matrix(spec.features)
-    classes, target = _encode_target(spec, table.columns[spec.target])
-    split = split_rows(spec, sizes, target if classes else None, table.rows)
-    inputs = _fit_inputs(spec, values, split.training, kinds)
+    usable = np.flatnonzero(_given(table.columns[spec.target]))
+    classes, target = _encode_target(spec, table.columns[spec.target], usable, columns[spec.target])
+    split = _split(spec, table, columns, usable, target if classes else None, official_test_rows)
+    on_step()
+    inputs = _fit_inputs(spec, table, columns, split.training, missing_words, on_step)
     if classes:
         outputs = Outputs("classification", spec.target, classes)
     else:
-        mean, scale = _moments(target[split.training])
-        outputs = Outputs("regression", spec.target, mean=float(mean), scale=float(scale))
+        mean, scale = encoding.moments(target[split.training])
+        # A target that is constant in training has no scale; its errors count as they are.
+        is_constant = scale == encoding.NEVER_CHANGED
+        outputs = Outputs("regression", spec.target, mean=float(mean), scale=1.0 if is_constant else float(scale))
         target = ((target - outputs.mean) / outputs.scale).astype(np.float32)
     training, validation, test = (
-        Part(standardize(values, rows, inputs), target[rows]) for rows in (split.training, split.validation, split.test)
+        Part(_network_rows(table, rows, inputs, on_step), target[rows])
+        for rows in (split.training, split.validation, split.test)
     )
-    for part in (training, validation, test):
-        _check_finite(part.rows, spec.features)
-    probe = np.linspace(0, table.rows - 1, min(probe_rows, table.rows)).astype(np.int64)
+    probe = usable[np.linspace(0, len(usable) - 1, min(PROBE_ROWS, len(usable))).astype(np.int64)]
     return Prepared(
+        table,
         inputs,
         outputs,
+        split,
         training,
         validation,
         test,
-        raw_test_rows=values[split.test].astype(np.float64),
-        raw_probe_rows=values[probe].astype(np.float64),
+        probe=_network_rows(table, probe, inputs, on_step),
+        raw_probe=Table(table.part(probe, spec.features)).objects(),
     )
 
 
-def split_rows(spec: JobSpec, sizes: PartSizes, classes: LabelArray | None, rows: int) -> Split:
-    """Choose the rows of each part from the seed; a classification keeps the share of every class.
-
-    Without a ``test_fraction`` the last rows, the official test part, are the test part.
-    """
-    everything = np.arange(rows)
-    seed = spec.training.seed
-    if spec.training.test_fraction is None:
-        rest, test = everything[: rows - sizes.test], everything[rows - sizes.test :]
-    else:
-        rest, test = _divide(everything, sizes.test, classes, seed)
-    training, validation = _divide(rest, sizes.validation, classes, seed)
-    return Split(training, validation, test)
+def standardize(encoded: NDArray[np.float64], inputs: Inputs) -> NDArray[np.float32]:
+    """Return encoded rows as the network takes them; the arithmetic is float64, as in serving."""
+    with np.errstate(over="ignore"):  # the caller names the column
+        return np.asarray((encoded - np.array(inputs.mean)) / np.array(inputs.scale), np.float32)
 
 
-def standardize(values: NDArray[Any], rows: NDArray[np.int64], inputs: Inputs) -> NDArray[np.float32]:
-    """Return the chosen rows standardized, float32 (rows, features); the arithmetic is float64, as in serving."""
-    mean, scale = np.array(inputs.mean), np.array(inputs.scale)
-    result = np.empty((len(rows), values.shape[1]), np.float32)
+def _encoded(table: Table, rows: Rows, inputs: Inputs) -> Iterator[NDArray[np.float64]]:
+    """Encode some rows, piece by piece, for the encoded form is float64."""
     for start in range(0, len(rows), CHUNK_ROWS):
-        chunk = slice(start, start + CHUNK_ROWS)
-        with np.errstate(over="ignore"):  # the caller names the column
-            result[chunk] = (values[rows[chunk]].astype(np.float64) - mean) / scale
+        chunk = rows[start : start + CHUNK_ROWS]
+        yield encode(table.part(chunk, inputs.features), inputs.encoders)
+
+
+def _network_rows(table: Table, rows: Rows, inputs: Inputs, on_step: Callable[[], None]) -> NDArray[np.float32]:
+    """Encode and standardize some rows.
+
+    Raises:
+        UnusableColumn: a column overflows float32; names the first one.
+    """
+    result = np.empty((len(rows), len(inputs.mean)), np.float32)
+    done = 0
+    for encoded in _encoded(table, rows, inputs):
+        result[done : done + len(encoded)] = standardize(encoded, inputs)
+        done += len(encoded)
+        on_step()
+    lost = np.flatnonzero(~np.isfinite(result).all(axis=0))
+    if len(lost):
+        raise UnusableColumn(inputs.encoded[lost[0]])
     return result
 
 
-def _check_finite(rows: NDArray[np.float32], features: tuple[str, ...]) -> None:
-    """Refuse columns whose standardized values do not fit float32.
-
-    Raises:
-        UnusableColumn: names the first one.
-    """
-    lost = np.flatnonzero(~np.isfinite(rows).all(axis=0))
-    if len(lost):
-        raise UnusableColumn(features[lost[0]])
-
-
-def _encode_target(spec: JobSpec, column: NDArray[Any]) -> tuple[tuple[ClassLabel, ...], NDArray[Any]]:
-    if spec.task == "regression":
-        return (), column.astype(np.float64)
-    classes, indices = np.unique(column, return_inverse=True)
-    labels: tuple[ClassLabel, ...] = tuple(classes.tolist())
-    return labels, indices.astype(np.int64)
+def _split(
+    spec: JobSpec,
+    table: Table,
+    columns: Mapping[str, Column],
+    usable: Rows,
+    classes: NDArray[Any] | None,
+    official_test_rows: int,
+) -> Split:
+    name = spec.training.split_column
+    by = None if name is None else table.columns[name]
+    by_column = None if name is None else columns[name]
+    drawing = Drawing(spec.training, usable, classes, by, by_column)
+    return draw(drawing, rows=table.rows, official_test_rows=official_test_rows)
 
 
-def _fit_inputs(spec: JobSpec, values: NDArray[Any], training: NDArray[np.int64], kinds: tuple[str, ...]) -> Inputs:
+def _fit_inputs(
+    spec: JobSpec,
+    table: Table,
+    columns: Mapping[str, Column],
+    training: Rows,
+    missing_words: Sequence[str],
+    on_step: Callable[[], None],
+) -> Inputs:
     assert spec.features is not None
+    encoders: list[Encoder] = []
+    means: list[float] = []
+    scales: list[float] = []
+    for name in spec.features:
+        values = table.columns[name][training]
+        encoder = encoding.fit(columns[name], values, spec.preparation, missing_words)
+        encoders.append(encoder)
+        mean, scale = encoding.encoded_moments(encoder, values)
+        means += mean.tolist()
+        scales += scale.tolist()
+        on_step()
     if not spec.network.standardize:
-        return Inputs(spec.features, kinds, (0.0,) * len(spec.features), (1.0,) * len(spec.features))
-    mean, scale = _moments(values[training])
-    return Inputs(spec.features, kinds, tuple(mean.tolist()), tuple(scale.tolist()))
+        means, scales = [0.0] * len(means), [1.0] * len(scales)
+    return Inputs(tuple(encoders), tuple(means), tuple(scales))
 
 
-def _moments(values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation down the rows; a constant column gets scale 1, so that it becomes 0."""
-    mean = values.mean(axis=0, dtype=np.float64)
-    scale = values.std(axis=0, dtype=np.float64)
-    spread_is_noise = scale <= 1e-12 * np.maximum(np.abs(mean), 1e-300)
-    return mean, np.where(spread_is_noise, 1.0, scale)
+def _encode_target(
+    spec: JobSpec, values: NDArray[Any], usable: Rows, column: Column
+) -> tuple[tuple[ClassLabel, ...], NDArray[Any]]:
+    """Return the classes, and the target of every row of the table; rows that are not usable hold nothing of use."""
+    if spec.task == "regression":
+        return (), values.astype(np.float64)
+    given = values[usable]
+    if column.is_integer and given.dtype.kind == "f":
+        given = given.astype(np.int64)  # gaps had made them floats
+    labels, indices = np.unique(given, return_inverse=True)
+    classes = np.zeros(len(values), np.int64)
+    classes[usable] = indices
+    return tuple(labels.tolist()), classes
 
 
-def _divide(
-    rows: NDArray[np.int64], held_out: int, classes: LabelArray | None, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Hold some rows out; rows of a class that has only one stay in the larger part."""
-    if held_out == 0:
-        return rows, rows[:0]
-    lonely = np.zeros(len(rows), bool)
-    if classes is not None:
-        _, inverse, counts = np.unique(classes[rows], return_inverse=True, return_counts=True)
-        lonely = counts[inverse] < 2
-        remaining = np.count_nonzero(counts >= 2)
-        can_stratify = remaining <= held_out <= np.count_nonzero(~lonely) - remaining
-        if not can_stratify:
-            classes, lonely = None, np.zeros(len(rows), bool)
-    labels = None if classes is None else classes[rows[~lonely]]
-    kept, out = train_test_split(rows[~lonely], test_size=held_out, random_state=seed, stratify=labels)
-    return np.sort(np.concatenate([kept, rows[lonely]])), np.sort(out)
+def _given(column: NDArray[Any]) -> NDArray[np.bool_]:
+    """Say which cells are there."""
+    if column.dtype.kind == "f":
+        return np.asarray(~np.isnan(column))
+    if column.dtype.kind == "O":
+        return np.array([cell is not None for cell in column.tolist()], bool)
+    return np.ones(len(column), bool)

@@ -3,7 +3,7 @@
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,17 +11,19 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from service.domain.completion import PartSizes
+from service.domain.datasets import Column
 from service.domain.errors import ParityFailed, TrainingDiverged
 from service.domain.jobs import EpochRecord, Measure
 from service.domain.limits import VALIDATION_BATCH_ROWS
 from service.domain.models import Inputs, Outputs
 from service.domain.spec import JobSpec, Monitor
 from service.domain.table import Table
+from service.inference import rows
 from service.inference.sessions import ServedNetwork
 from workers import export, metrics
 from workers import network as networks
 from workers.preparation import Prepared, prepare
+from workers.splits import Split
 
 PARITY_TOLERANCE = 1e-5
 """How far a served probability, or a prediction in standard deviations of the target, may be from Keras."""
@@ -90,25 +92,31 @@ class BestEpoch:
 def train(
     spec: JobSpec,
     table: Table,
-    sizes: PartSizes,
-    kinds: tuple[str, ...],
+    columns: Mapping[str, Column],
     *,
+    official_test_rows: int = 0,
+    missing_words: Sequence[str] = (),
+    on_split: Callable[[Split], None] = lambda _: None,
     on_epoch: Callable[[EpochEnd], None],
     on_step: Callable[[], None],
 ) -> TrainedNetwork:
-    """Train the network of a completed spec on a table.
+    """Train the network of a completed spec on a table whose ``columns`` are described by name.
 
-    ``on_step`` is called after every step; what it raises ends the training.
+    ``on_split`` is called before the first epoch, ``on_step`` after every step and while the rows are prepared; what
+    they raise ends the training. ``missing_words`` stand for a gap wherever the model will answer.
 
     Raises:
+        UnusableColumn: values of a column cannot be taken.
+        UnusableSplit: the rows cannot be divided as the spec asks.
         TrainingDiverged: the loss became NaN or infinite.
         ParityFailed: the served form does not agree with Keras.
     """
     keras.utils.set_random_seed(spec.training.seed)
     keras.config.disable_interactive_logging()
-    data = prepare(spec, table, sizes, kinds)
+    data = prepare(spec, table, columns, official_test_rows, missing_words, on_step)
+    on_split(data.split)
     outputs = len(data.outputs.classes) or 1
-    network = networks.build(spec.network, len(data.inputs.features), outputs, spec.training.seed)
+    network = networks.build(spec.network, len(data.inputs.mean), outputs, spec.training.seed)
     assert spec.task is not None
     network.compile(
         optimizer=networks.optimizer(spec.training),
@@ -205,32 +213,31 @@ def _finish(network: keras.Model, data: Prepared, follower: _Follower) -> Traine
 
 
 def _check_parity(network: keras.Model, served: ServedNetwork, data: Prepared) -> dict[str, float]:
-    """Compare the served form with Keras on rows of every part.
+    """Compare the answer to rows as a client sends them with Keras on rows of every part as it was trained on them.
 
     Raises:
         ParityFailed: they differ by more than the tolerance.
     """
-    raw = data.raw_probe_rows
-    rows = ((raw - np.array(data.inputs.mean)) / np.array(data.inputs.scale)).astype(np.float32)
-    expected = keras.ops.convert_to_numpy(network(rows, training=False)).astype(np.float64)
+    answers = served.run(rows.check(data.raw_probe, data.inputs).encoded())
+    expected = keras.ops.convert_to_numpy(network(data.probe, training=False)).astype(np.float64)
     if data.outputs.task == "classification":
         expected = np.exp(expected - expected.max(axis=1, keepdims=True))
         expected /= expected.sum(axis=1, keepdims=True)
-        difference = np.abs(served.run(raw) - expected)
+        difference = np.abs(answers - expected)
     else:
-        answered = (served.run(raw) - data.outputs.mean) / data.outputs.scale
-        difference = np.abs(answered - expected) / np.maximum(1.0, np.abs(expected))
+        answers = (answers - data.outputs.mean) / data.outputs.scale
+        difference = np.abs(answers - expected) / np.maximum(1.0, np.abs(expected))
     largest = float(difference.max())
     if not largest <= PARITY_TOLERANCE:  # a NaN fails too
         raise ParityFailed(largest, PARITY_TOLERANCE)
-    return {"max_difference": largest, "tolerance": PARITY_TOLERANCE, "rows": float(len(raw))}
+    return {"max_difference": largest, "tolerance": PARITY_TOLERANCE, "rows": float(len(expected))}
 
 
 def _test(served: ServedNetwork, data: Prepared) -> dict[str, Measure] | None:
     """Measure the test part through the served form."""
-    if not len(data.raw_test_rows):
+    if not len(data.split.test):
         return None
-    answers = served.run(data.raw_test_rows)
+    answers = np.concatenate([served.run(encoded) for encoded in data.encoded_test_rows()])
     if data.outputs.task == "classification":
         return metrics.of_classes(data.test.target, answers)
     truth = data.test.target.astype(np.float64) * data.outputs.scale + data.outputs.mean

@@ -1,28 +1,32 @@
 """A worker's attempt at a job, on both databases, with real training."""
 
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from sqlalchemy import delete, event, update
 from sqlalchemy.exc import OperationalError
 
 from service.domain.datasets import ARTICLE_TABLES, BOSTON_FEATURES
-from service.domain.errors import DatasetUnavailable
+from service.domain.errors import DatasetUnavailable, InvalidRows
 from service.domain.jobs import Job, JobState
+from service.domain.limits import TableLimits
+from service.domain.table import Table
 from service.inference.sessions import SessionCache
 from service.storage import datasets, jobs, leases, models
 from service.storage.database import Database, database_time
-from service.storage.datasets import NewDataset
 from service.storage.pages import PageRequest
 from service.storage.tables import datasets as dataset_table
 from service.storage.tables import jobs as job_table
-from service.tables import csv, parquet, profile
+from service.tables.importer import ImportRequest, import_table
+from service.use_cases import jobs as use_cases
 from service.use_cases.predict import predict
 from tests.factories import stored_job
 from workers import attempt
@@ -51,10 +55,10 @@ def run_beside(database: Database) -> threading.Thread:
 def add_table(database: Database, tmp_path: Path, text: str, name: str = "mine") -> None:
     path = tmp_path / "table.csv"
     path.write_text(text)
-    table = csv.read(path)
-    new = NewDataset(name, name, False, table.num_rows, profile.describe(table), parquet.encode(table))
-    with database.write() as connection:
-        datasets.add(connection, new)
+    with path.open("rb") as source, tempfile.TemporaryFile() as file:
+        table = import_table(source, file, ImportRequest("csv"), TableLimits())
+        with database.write() as connection:
+            datasets.add_imported(connection, name, name, table, file)
 
 
 def test_attempt_ends_with_a_model_that_answers(database: Database) -> None:
@@ -75,6 +79,57 @@ def test_attempt_ends_with_a_model_that_answers(database: Database) -> None:
     assert answer.classes == ["setosa", "versicolor", "virginica"]
     assert answer.probabilities is not None
     np.testing.assert_allclose(np.sum(answer.probabilities, axis=1), 1, atol=1e-6)
+
+
+def test_messy_upload_trains_as_it_is_and_answers_raw_rows(database: Database, tmp_path: Path) -> None:
+    """Semicolons, decimal commas, categories, dates, gaps, an id and a name: one upload, a target, raw rows back."""
+    lines = ["row_id;size;city;flat;since;name;price"]
+    for place in range(120):
+        size = "?" if place % 9 == 0 else f"{40 + place % 50},5"
+        city = "" if place % 11 == 0 else f"city {place % 4}"
+        flat = "true" if place % 2 else "false"
+        price = "" if place == 7 else f"{place % 50 * 10 + place % 4},25"
+        lines.append(f"{place + 1};{size};{city};{flat};{1 + place % 28}.03.2020;{'Some One ' * (1 + place)};{price}")
+    add_table(database, tmp_path, "\n".join(lines))
+    stored_job(database, dataset="mine", target="price", **SMALL)
+    attempt.run(database, "job-1", "w1", None)
+    job = read(database)
+    assert job.state == JobState.SUCCEEDED, job.error_detail
+    assert job.spec["features"] == ["size", "city", "flat", "since"]
+    assert any("'row_id' (id), 'name' (text)" in said for said in job.warnings)
+    split = use_cases.job_split(database, "job-1")
+    assert (split.count("training"), split.count("validation"), split.count("test")) == (76, 19, 24)
+    assert split.count("left_out") == 1
+    sessions = SessionCache()
+    row: dict[str, Any] = {"size": 60.5, "city": "city 1", "flat": True, "since": "05.03.2020"}
+    known = predict(database, sessions, "mine", [row, {**row, "size": None}, {"flat": True, "since": "2020-03-05"}])
+    assert len(known.predictions) == 3
+    assert known.warnings is None
+    unseen = predict(database, sessions, "mine", [{**row, "city": "Atlantis"}])
+    assert unseen.warnings == [
+        "row 0, column 'city': 'Atlantis' was not seen in training and is taken as none of the known ones"
+    ]
+    with pytest.raises(InvalidRows, match="column 'flat': is null"):
+        predict(database, sessions, "mine", [{**row, "flat": None}])
+
+
+def test_test_part_is_never_touched_by_training(database: Database, tmp_path: Path) -> None:
+    """Other targets and features in the held-out rows must give the same network, bit for bit."""
+
+    def table(held_out: str) -> str:
+        rows = [f"train,{row % 10},{row % 3}" for row in range(40)] + [f"test,{held_out}"] * 10
+        return "part,x,y\n" + "\n".join(rows)
+
+    weights = []
+    for number, held_out in enumerate(("5,1", "1000,2")):
+        add_table(database, tmp_path, table(held_out), f"table-{number}")
+        training = {"split_column": "part", "epochs": 3}
+        stored_job(database, f"job-{number}", dataset=f"table-{number}", target="y", training=training)
+        attempt.run(database, f"job-{number}", "w1", None)
+        assert read(database, f"job-{number}").test_metrics is not None
+        with database.read() as connection:
+            weights.append(models.get_version(connection, f"table-{number}").weights_sha256)
+    assert weights[0] == weights[1]
 
 
 def test_message_that_comes_again_makes_no_second_model(database: Database) -> None:
@@ -245,7 +300,11 @@ def test_downloaded_tables_have_training_rows_first(monkeypatch: pytest.MonkeyPa
     images, boston = load("cifar10", None), load("boston_housing", None)
     assert images.columns["label"].tolist() == [3, 1, 2]
     np.testing.assert_array_equal(
-        pixels.reshape(3, -1) / np.float32(255), images.matrix(ARTICLE_TABLES["cifar10"].features)
+        pixels.reshape(3, -1) / np.float32(255), _matrix(images, ARTICLE_TABLES["cifar10"].features)
     )
-    np.testing.assert_array_equal(rooms, boston.matrix(BOSTON_FEATURES))
+    np.testing.assert_array_equal(rooms, _matrix(boston, BOSTON_FEATURES))
     np.testing.assert_array_equal(prices, boston.columns["MEDV"])
+
+
+def _matrix(table: Table, names: Sequence[str]) -> NDArray[Any]:
+    return np.column_stack([table.columns[name] for name in names])

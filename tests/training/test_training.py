@@ -7,8 +7,9 @@ import keras
 import numpy as np
 import pytest
 
-from service.domain.completion import PartSizes, complete_spec, part_sizes
-from service.domain.datasets import Dataset
+from service.domain.completion import complete_spec
+from service.domain.datasets import Column, Dataset
+from service.domain.encoders import NumericEncoder, encode
 from service.domain.errors import ParityFailed, TrainingDiverged, UnusableColumn
 from service.domain.jobs import Measure
 from service.domain.limits import Limits
@@ -39,6 +40,14 @@ def load(database: Database, name: str) -> tuple[Dataset, Table]:
         return dataset, parquet.decode(datasets.content(connection, dataset.sha256))
 
 
+def described(table: Table) -> dict[str, Column]:
+    """Describe a table without gaps."""
+    return {
+        name: Column(name, "categorical" if values.dtype.kind == "O" else "numeric", missing=0)
+        for name, values in table.columns.items()
+    }
+
+
 @pytest.fixture
 def run(sqlite_database: Database) -> Runner:
     def train_on(
@@ -47,9 +56,16 @@ def run(sqlite_database: Database) -> Runner:
         dataset, table = load(sqlite_database, name)
         spec = complete_spec(JobSpec.model_validate({"dataset": name, **fields}), dataset, Limits()).spec
         ends: list[EpochEnd] = []
-        kinds = ("numeric",) * len(spec.features or ())
-        sizes = part_sizes(dataset, spec.training)
-        return train(spec, table, sizes, kinds, on_epoch=ends.append, on_step=on_step), ends
+        columns = {column.name: column for column in dataset.columns}
+        trained = train(
+            spec,
+            table,
+            columns,
+            official_test_rows=dataset.official_test_rows,
+            on_epoch=ends.append,
+            on_step=on_step,
+        )
+        return trained, ends
 
     return train_on
 
@@ -83,7 +99,7 @@ def test_served_network_is_the_best_epochs(run: Runner) -> None:
 def test_regression_answers_and_measures_in_the_targets_units(run: Runner, sqlite_database: Database) -> None:
     trained, ends = run("diabetes", network=SMALL, training={"epochs": 30, "test_fraction": 0.25})
     _, table = load(sqlite_database, "diabetes")
-    answers = ServedNetwork(trained.onnx).run(table.matrix(trained.inputs.features))[:, 0]
+    answers = ServedNetwork(trained.onnx).run(encode(table.columns, trained.inputs.encoders))[:, 0]
     truth = table.columns["target"]
     assert 100 < answers.mean() < 200
     assert np.corrcoef(answers, truth)[0, 1] > 0.5
@@ -150,9 +166,11 @@ def test_every_optimizer_takes_every_weight_decay(run: Runner, optimizer: str, w
 
 def test_outlier_that_overflows_names_its_column() -> None:
     table = Table({"a": np.linspace(0, 1, 50), "far": np.append(np.linspace(0, 1, 49), 3e38), "y": np.arange(50.0)})
-    spec = JobSpec.model_validate({"dataset": "d", "target": "y", "features": ["a", "far"], "task": "regression"})
+    spec = JobSpec.model_validate(
+        {"dataset": "d", "target": "y", "features": ["a", "far"], "task": "regression", "training": {"split": "order"}}
+    )
     with pytest.raises(UnusableColumn, match="'far'"):
-        prepare(spec, table, PartSizes(32, 8, 10), ("numeric", "numeric"))
+        prepare(spec, table, described(table))
 
 
 def test_standardization_is_fitted_on_training_rows_only(sqlite_database: Database) -> None:
@@ -160,7 +178,7 @@ def test_standardization_is_fitted_on_training_rows_only(sqlite_database: Databa
     spec = complete_spec(
         JobSpec.model_validate({"dataset": "wine", "training": {"test_fraction": 0.25}}), dataset, Limits()
     ).spec
-    data = prepare(spec, table, part_sizes(dataset, spec.training), ("numeric",) * 13)
+    data = prepare(spec, table, {column.name: column for column in dataset.columns})
     np.testing.assert_allclose(data.training.rows.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(data.training.rows.std(axis=0), 1, atol=1e-5)
     assert np.abs(data.validation.rows.mean(axis=0)).max() > 1e-3
@@ -173,8 +191,8 @@ def test_official_test_rows_are_the_last_and_parts_do_not_overlap() -> None:
     rng = np.random.default_rng(0)
     table = Table({"a": np.arange(50.0), "b": np.full(50, 7.0), "y": rng.normal(size=50)})
     spec = JobSpec.model_validate({"dataset": "d", "target": "y", "features": ["a", "b"], "task": "regression"})
-    data = prepare(spec, table, PartSizes(32, 8, 10), ("numeric", "numeric"))
-    assert data.raw_test_rows[:, 0].tolist() == list(range(40, 50))
+    data = prepare(spec, table, described(table), official_test_rows=10)
+    assert np.concatenate(list(data.encoded_test_rows()))[:, 0].tolist() == list(range(40, 50))
     seen = np.concatenate([part.rows[:, 0] for part in (data.training, data.validation, data.test)])
     assert len(np.unique(seen)) == 50
     assert (data.training.rows[:, 1] == 0).all(), "a constant column becomes 0, not NaN"
@@ -183,8 +201,9 @@ def test_official_test_rows_are_the_last_and_parts_do_not_overlap() -> None:
 def test_classes_with_one_row_stay_in_training() -> None:
     labels = np.array(["a"] * 20 + ["b"] * 20 + ["lonely"], object)
     table = Table({"x": np.arange(41.0), "y": labels})
-    spec = JobSpec.model_validate({"dataset": "d", "target": "y", "features": ["x"], "task": "classification"})
-    data = prepare(spec, table, PartSizes(33, 8, 0), ("numeric",))
+    asked = {"dataset": "d", "target": "y", "features": ["x"], "task": "classification"}
+    spec = JobSpec.model_validate({**asked, "training": {"split": "stratified"}})
+    data = prepare(spec, table, described(table))
     assert data.outputs.classes == ("a", "b", "lonely")
     assert 2 in data.training.target
     assert len(data.validation.target) == 8
@@ -210,13 +229,15 @@ def test_served_form_agrees_with_keras(spec: NetworkSpec, outputs: int) -> None:
             weight.assign(rng.uniform(0.5, 2.0, weight.shape))
         elif "head" in weight.path or ("kernel" not in weight.path and "seed" not in weight.path):
             weight.assign(weight + rng.normal(0, 0.1, weight.shape))
-    inputs = Inputs(tuple("abcdefg"), ("numeric",) * 7, tuple(rng.normal(1e6, 1, 7)), tuple(rng.uniform(0.1, 10, 7)))
+    inputs = Inputs(
+        tuple(NumericEncoder(name) for name in "abcdefg"), tuple(rng.normal(1e6, 1, 7)), tuple(rng.uniform(0.1, 10, 7))
+    )
     classes = ("p", "q", "r", "s") if outputs == 4 else ()
-    described = Outputs("classification" if classes else "regression", "y", classes, mean=3e5, scale=250.0)
+    answers = Outputs("classification" if classes else "regression", "y", classes, mean=3e5, scale=250.0)
     raw = np.array(inputs.mean) + np.array(inputs.scale) * rng.normal(size=(300, 7))
     rows = ((raw - np.array(inputs.mean)) / np.array(inputs.scale)).astype(np.float32)
     expected = keras.ops.convert_to_numpy(network(rows, training=False)).astype(np.float64)
-    answered = ServedNetwork(export.to_onnx(network, inputs, described)).run(raw)
+    answered = ServedNetwork(export.to_onnx(network, inputs, answers)).run(raw)
     if classes:
         expected = np.exp(expected) / np.exp(expected).sum(axis=1, keepdims=True)
         np.testing.assert_allclose(answered, expected, atol=1e-5)

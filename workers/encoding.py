@@ -1,0 +1,138 @@
+"""Fit encoders on training rows, with scikit-learn where it has the estimator."""
+
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.preprocessing import OneHotEncoder, QuantileTransformer
+
+from service.domain import dates
+from service.domain.datasets import Column
+from service.domain.encoders import (
+    BooleanEncoder,
+    CategoricalEncoder,
+    DateEncoder,
+    Encoder,
+    NumericEncoder,
+    Quantile,
+    Robust,
+    date_parts,
+)
+from service.domain.features import encoded_as
+from service.domain.spec import NumericPreparation, PreparationSpec
+
+MIN_ROWS_PER_CATEGORY = 5
+"""A rarer category shares a column with others: so few rows teach it nothing, and the shared one answers the unseen."""
+MIN_SHARE_PER_CATEGORY = 0.01
+"""In small tables, where this is fewer rows, it counts instead."""
+QUANTILES = 256
+NOISE = 1e-12
+"""A spread smaller than this against the mean is rounding."""
+NEVER_CHANGED = 1e300
+"""The scale of a column that is constant in training: whatever comes later is 0 for the network."""
+CHUNK_ROWS = 65_536
+FEW_COLUMNS = 16
+
+
+def fit(
+    column: Column, values: NDArray[Any], preparation: PreparationSpec, missing_words: Sequence[str] = ()
+) -> Encoder:
+    """Fit the encoder of a column's kind.
+
+    ``values`` are the cells (rows,) of the training rows, NaN or None where missing. Whether gaps are expected follows
+    from the whole column, so that a gap in the other parts has a place too. ``missing_words`` stand for a gap in every
+    column of the table.
+    """
+    gaps = bool(column.missing)
+    words = tuple(word for word in dict.fromkeys((*missing_words, *column.missing_tokens)) if word)
+    match encoded_as(column):
+        case "categorical":
+            return _categorical(column, values, preparation.max_categories, words)
+        case "boolean":
+            return BooleanEncoder(column.name, gaps, _mean(values.astype(np.float64)) if gaps else 0.0, words)
+        case "date":
+            return _date(column, values, gaps, words)
+        case _:
+            numbers = values.astype(np.float64)
+            transform = _transform(preparation.numeric, numbers[~np.isnan(numbers)])
+            if transform is not None:
+                numbers = transform.apply(numbers)
+            return NumericEncoder(column.name, gaps, _mean(numbers) if gaps else 0.0, transform, words)
+
+
+def moments(values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation down the rows; a constant column gets a scale that makes 0 of every value."""
+    mean = values.mean(axis=0, dtype=np.float64)
+    return mean, _usable_scale(mean, values.std(axis=0, dtype=np.float64))
+
+
+def encoded_moments(encoder: Encoder, values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return ``moments`` of what an encoder makes of cells (rows,), piece by piece, for it may make many columns."""
+    pieces = [slice(start, start + CHUNK_ROWS) for start in range(0, len(values), CHUNK_ROWS)]
+    if len(pieces) == 1 or len(encoder.columns) <= FEW_COLUMNS:
+        return moments(encoder.encode(values))
+    mean = sum(encoder.encode(values[piece]).sum(axis=0) for piece in pieces) / len(values)
+    squares = sum(((encoder.encode(values[piece]) - mean) ** 2).sum(axis=0) for piece in pieces)
+    return np.asarray(mean), _usable_scale(np.asarray(mean), np.sqrt(squares / len(values)))
+
+
+def _usable_scale(mean: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Replace scales that are rounding: the network never saw such a column change, so no change may reach it."""
+    return np.where(scale <= NOISE * np.maximum(np.abs(mean), 1e-300), NEVER_CHANGED, scale)
+
+
+def _categorical(
+    column: Column, values: NDArray[Any], max_categories: int, words: tuple[str, ...]
+) -> CategoricalEncoder:
+    missing = np.array([cell is None or cell != cell for cell in values.tolist()], bool)  # a NaN differs from itself
+    given = values[~missing]
+    if column.is_integer and given.dtype.kind == "f":
+        given = given.astype(np.int64)  # gaps had made them floats
+    if not len(given):
+        return CategoricalEncoder(
+            column.name, (), other=True, gaps=bool(column.missing), holds=column.stored, missing_tokens=words
+        )
+    # The limit counts the shared column, which the encoder adds where it needs one.
+    fewest = max(1, min(MIN_ROWS_PER_CATEGORY, int(len(values) * MIN_SHARE_PER_CATEGORY)))
+    fitted = OneHotEncoder(max_categories=max_categories + 1, min_frequency=fewest).fit(given[:, None])
+    rare = fitted.infrequent_categories_[0]
+    shared = set() if rare is None else set(rare.tolist())
+    return CategoricalEncoder(
+        column.name,
+        tuple(category for category in fitted.categories_[0].tolist() if category not in shared),
+        other=bool(shared),
+        gaps=bool(column.missing),
+        rare=tuple(sorted(shared)),
+        holds=column.stored,
+        missing_tokens=words,
+    )
+
+
+def _date(column: Column, values: NDArray[Any], gaps: bool, tokens: tuple[str, ...]) -> DateEncoder:
+    written = column.date_format or dates.ISO
+    parsed, _ = dates.parse(values, written)
+    given = parsed[~np.isnat(parsed)]
+    has_time = bool((given != given.astype("datetime64[D]")).any())
+    means = date_parts(given, has_time=has_time).mean(axis=0) if gaps and len(given) else np.array([])
+    return DateEncoder(column.name, written, has_time, gaps, tuple(means.tolist()), tokens)
+
+
+def _transform(how: NumericPreparation, given: NDArray[np.float64]) -> Robust | Quantile | None:
+    if how == "standard" or not len(given) or given.min() == given.max():
+        return None
+    if how == "robust":
+        low, center, high = np.quantile(given, (0.25, 0.5, 0.75)).tolist()
+        # Where more than half of the cells are equal the quartiles say nothing, and the range does (as in RealMLP).
+        return Robust(center, (high - low) or float(given.max() - given.min()) / 2)
+    count = min(QUANTILES, len(given))
+    fitted = QuantileTransformer(n_quantiles=count, output_distribution="normal", subsample=None).fit(given[:, None])
+    at, first, repeats = np.unique(fitted.quantiles_[:, 0], return_index=True, return_counts=True)
+    # A value that fills several quantiles stands for the middle of them; the ends stay where a normal sample has them.
+    places = (first + (repeats - 1) / 2 + 0.5) / count
+    return Quantile(tuple(at.tolist()), tuple(map(NormalDist().inv_cdf, places.tolist())))
+
+
+def _mean(numbers: NDArray[np.float64]) -> float:
+    return float(np.nanmean(numbers)) if not np.isnan(numbers).all() else 0.0
