@@ -28,6 +28,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
         database=Database(settings.database_url),
         doorbell=Doorbell(partial(create_celery, settings.broker_url)),
         limits=settings.limits,
+        table_limits=settings.table_limits,
         datasets_dir=settings.datasets_dir,
         max_json_bytes=settings.max_json_bytes,
         max_upload_bytes=settings.max_upload_bytes,

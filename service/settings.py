@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.domain.limits import Limits
+from service.domain.limits import Limits, TableLimits
 
 
 class Settings(BaseSettings):
@@ -22,6 +22,20 @@ class Settings(BaseSettings):
     """The largest JSON body, in bytes; parsed, one can take twenty times its size in memory."""
     max_upload_bytes: int = 512 * 2**20
     """The largest uploaded file, in bytes."""
+    max_table_rows: int = TableLimits.max_rows
+    """The most rows that an uploaded table may have."""
+    max_table_columns: int = TableLimits.max_columns
+    """The most columns that an uploaded table may have."""
+    max_table_cells: int = TableLimits.max_cells
+    """The most cells (rows x columns) that an uploaded table may have."""
+    max_table_bytes: int = TableLimits.max_decoded_bytes
+    """The most bytes that an uploaded table may take once decoded; a small Parquet file can decode to gigabytes."""
+    max_categories: int = TableLimits.max_categories
+    """The most different values that a categorical column may have; text with more is left out of training."""
+    import_memory_bytes: int = TableLimits.import_memory_bytes
+    """The most memory that the process which reads an upload may take."""
+    import_seconds: float = TableLimits.import_seconds
+    """The longest that reading an upload may take."""
     max_parameters: int = Limits.max_parameters
     """The most weights and biases that a network may have."""
     max_cells: int = Limits.max_cells
@@ -35,3 +49,16 @@ class Settings(BaseSettings):
     def limits(self) -> Limits:
         """The bounds on specs."""
         return Limits(self.max_parameters, self.max_cells, self.max_memory_bytes, self.max_training_seconds)
+
+    @property
+    def table_limits(self) -> TableLimits:
+        """The bounds on uploaded tables."""
+        return TableLimits(
+            max_rows=self.max_table_rows,
+            max_columns=self.max_table_columns,
+            max_cells=self.max_table_cells,
+            max_decoded_bytes=self.max_table_bytes,
+            max_categories=self.max_categories,
+            import_memory_bytes=self.import_memory_bytes,
+            import_seconds=self.import_seconds,
+        )

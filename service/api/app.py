@@ -1,5 +1,6 @@
 """The application: routes, errors, request ids, and what lives as long as the process."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import datasets, errors, health, jobs, models, predict
 from service.api.dependencies import Services
-from service.api.errors import PROBLEM_TYPE, ProblemView, problem
+from service.api.errors import PROBLEM_TYPE, RETRY_AFTER_SECONDS, ProblemView, problem
 from service.sweeper import Sweeper
 
 DESCRIPTION = "Train self-normalizing neural networks on your data and serve them."
@@ -75,8 +76,12 @@ class Entrance:
         request_id = secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
 
+        has_begun = False
+
         async def send_with_id(message: Message) -> None:
+            nonlocal has_begun
             if message["type"] == "http.response.start":
+                has_begun = True
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
@@ -84,7 +89,13 @@ class Entrance:
         if refusal := _refusal(Request(scope), limit):
             await refusal(scope, receive, send_with_id)
             return
-        await self._app(scope, _counted(receive, limit), send_with_id)
+        try:
+            await self._app(scope, _counted(receive, limit), send_with_id)
+        except asyncio.CancelledError:
+            # The server has been asked to end and can wait no longer; without this its client would see a 500.
+            if has_begun:
+                raise
+            await _ending(Request(scope))(scope, receive, send_with_id)
 
 
 def _refusal(request: Request, limit: int) -> Response | None:
@@ -96,6 +107,12 @@ def _refusal(request: Request, limit: int) -> Response | None:
     if length.isdecimal() and int(length) > limit:
         return problem(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _too_large(limit))
     return None
+
+
+def _ending(request: Request) -> Response:
+    detail = "this service is ending and could not finish what was asked; ask again in a few seconds"
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=headers)
 
 
 def _counted(receive: Receive, limit: int) -> Receive:

@@ -1,36 +1,66 @@
-"""/datasets: upload a table, list, describe, read rows, delete."""
+"""/datasets: upload a table, list, describe, change, read rows, delete."""
 
-import tempfile
-from http import HTTPStatus
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-from fastapi import APIRouter, HTTPException, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import StringConstraints, WithJsonSchema
 
-from service.api.dependencies import PageDependency, ServicesDependency, media_type
+from service.api.dependencies import PageDependency, ServicesDependency, StrictRoute
+from service.api.uploads import FORM, MEDIA_TYPES, PART, received
 from service.api.views import DatasetView, PageView
-from service.domain.errors import MalformedRequest
+from service.domain.bounds import Frozen, shown
+from service.domain.datasets import ColumnKind
+from service.domain.errors import InvalidTable, Violation
+from service.tables.request import ImportRequest
 from service.use_cases import datasets
 
-router = APIRouter(prefix="/datasets", tags=["data sets"])
+router = APIRouter(prefix="/datasets", tags=["data sets"], route_class=StrictRoute)
 
-COPY_BYTES = 1 << 20
 DEFAULT_NAME = "dataset"
+KINDS: dict[str, ColumnKind] = {kind: kind for kind in get_args(ColumnKind)}
+MAX_MISSING = 100
+MAX_MISSING_LENGTH = 64
+
+_CELL = {"anyOf": [{"type": kind} for kind in ("string", "number", "boolean", "null")]}
+_ROWS = {"type": "array", "minItems": 1, "items": {"type": "object", "additionalProperties": _CELL}}
+_FILE = {"type": "string", "format": "binary"}
 UPLOAD_BODY = {
     "required": True,
     "content": {
-        "text/csv": {"schema": {"type": "string", "format": "binary"}},
-        "multipart/form-data": {
+        **{kind: {"schema": _ROWS if found == "json" else _FILE} for kind, found in MEDIA_TYPES.items()},
+        FORM: {
             "schema": {
                 "type": "object",
-                "required": ["file"],
-                "properties": {"file": {"type": "string", "format": "binary"}},
+                "required": [PART],
+                "properties": {PART: _FILE},
+                "additionalProperties": False,
             }
         },
     },
 }
+
+NameParameter = Annotated[str | None, Query(description="What to call it; the file's name where there is one")]
+KindsParameter = Annotated[
+    list[Annotated[str, WithJsonSchema({"type": "string", "pattern": f":({'|'.join(KINDS)})$"})]],
+    Query(description="COLUMN:KIND, as in `kinds=zip:categorical`; may be given more than once"),
+]
+MissingParameter = Annotated[
+    list[Annotated[str, StringConstraints(max_length=MAX_MISSING_LENGTH)]] | None,
+    Query(
+        max_length=MAX_MISSING,
+        description="A word that stands for a missing cell, as in `missing=NA&missing=-999`, instead of the usual "
+        "ones; an empty cell is always missing, and `missing=` alone leaves it at that",
+    ),
+]
+
+
+class DatasetChange(Frozen):
+    """What to change of a data set; what is left out or null stays as it is."""
+
+    name: str | None = None
+    """What to call it: 1 to 100 printable characters."""
+    kinds: dict[str, ColumnKind] | None = None
+    """The kinds of some columns, by name; they cannot change any more once there is a job on the data set."""
 
 
 @router.post("", status_code=201, openapi_extra={"requestBody": UPLOAD_BODY})
@@ -38,29 +68,47 @@ async def upload(
     request: Request,
     services: ServicesDependency,
     response: Response,
-    name: Annotated[str | None, Query(description="What to call it; the file's name where there is one")] = None,
+    name: NameParameter = None,
+    kinds: KindsParameter = [],  # noqa: B006  # FastAPI copies it
+    missing: MissingParameter = None,
 ) -> DatasetView:
-    """Store a table: a CSV file as the body, or as the part ``file`` of a form."""
-    with tempfile.TemporaryDirectory(prefix="selfnorm-upload-") as folder:
-        path = Path(folder) / "upload.csv"
-        file_name = await _spool(request, path)
-        chosen = name if name is not None else Path(file_name or DEFAULT_NAME).stem
-        dataset = await run_in_threadpool(datasets.add_dataset, services.database, chosen, path)
-    response.headers["Location"] = f"/datasets/{dataset.id}"
-    return DatasetView.of(dataset)
+    """Store a table: CSV, Parquet, NDJSON or JSON rows as the body, or as the part ``file`` of a form."""
+    if name is not None:
+        datasets.check_name(name)
+    chosen_kinds = _kinds(kinds)
+    words = None if missing is None else tuple(filter(None, missing))
+    services.imports.check_room()
+    async with services.imports.reader(request, services.table_limits) as reader, received(request) as arrived:
+        wanted = ImportRequest(arrived.format, chosen_kinds, words)
+        chosen_name = name or arrived.name or DEFAULT_NAME
+
+        def add() -> DatasetView:
+            added = datasets.add_dataset(services.database, chosen_name, arrived.file, wanted, reader)
+            return DatasetView.of(added)
+
+        view = await services.imports.run(add)
+    response.headers["Location"] = f"/datasets/{view.id}"
+    return view
 
 
 @router.get("")
 def list_datasets(services: ServicesDependency, page: PageDependency) -> PageView[DatasetView]:
-    """List data sets, newest first."""
+    """List data sets, newest first, without the histograms, quantiles and top values of their columns."""
     found = datasets.list_datasets(services.database, page)
-    return PageView(items=[DatasetView.of(dataset) for dataset in found.items], next_page_token=found.next_token)
+    return PageView(items=[DatasetView.summary(dataset) for dataset in found.items], next_page_token=found.next_token)
 
 
 @router.get("/{dataset_id}")
 def get_dataset(dataset_id: str, services: ServicesDependency) -> DatasetView:
     """Describe a data set."""
     return DatasetView.of(datasets.get_dataset(services.database, dataset_id))
+
+
+@router.patch("/{dataset_id}")
+def change(dataset_id: str, body: DatasetChange, services: ServicesDependency) -> DatasetView:
+    """Give an upload another name, or some of its columns another kind."""
+    changed = datasets.change_dataset(services.database, dataset_id, body.name, body.kinds or {}, services.table_limits)
+    return DatasetView.of(changed)
 
 
 @router.get("/{dataset_id}/rows")
@@ -76,29 +124,19 @@ def delete(dataset_id: str, services: ServicesDependency) -> None:
     datasets.delete_dataset(services.database, dataset_id)
 
 
-async def _spool(request: Request, path: Path) -> str | None:
-    """Copy an upload to a file, piece by piece; return the name it had, where it had one."""
-    kind = media_type(request)
-    if kind == "text/csv":
-        with path.open("wb") as file:
-            async for piece in request.stream():
-                file.write(piece)
-        return None
-    if kind != "multipart/form-data":
-        got = kind[:64] or "no Content-Type"
-        detail = f"a table must come as text/csv or as the part 'file' of multipart/form-data; got {got}"
-        raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
-    try:
-        form = await request.form(max_files=1, max_fields=10)
-    except UnicodeError:
-        raise MalformedRequest("the form has text that its charset cannot read; send it as UTF-8") from None
-    try:
-        part = form.get("file")
-        if not isinstance(part, UploadFile):
-            raise MalformedRequest("the form has no part named 'file' that is a file; with curl: -F file=@table.csv")
-        with path.open("wb") as file:
-            while piece := await part.read(COPY_BYTES):
-                file.write(piece)
-        return part.filename
-    finally:
-        await form.close()
+def _kinds(parameters: list[str]) -> dict[str, ColumnKind]:
+    """Read ``zip:categorical``; a column's name may hold colons, a kind holds none."""
+    found: dict[str, ColumnKind] = {}
+    violations = []
+    for text in parameters:
+        column, colon, kind = text.rpartition(":")
+        if not colon or kind not in KINDS:
+            allowed = ", ".join(KINDS)
+            violations.append(Violation("?kinds", f"must be COLUMN:KIND with a kind of {allowed}; got {shown(text)}"))
+        elif column in found:
+            violations.append(Violation("?kinds", f"names the column {shown(column)} twice"))
+        else:
+            found[column] = KINDS[kind]
+    if violations:
+        raise InvalidTable(violations)
+    return found

@@ -13,10 +13,11 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from pydantic import BeforeValidator
 
-from service.api import strict_json
 from service.api.errors import malformed
+from service.api.imports import ImportQueue
+from service.domain import strict_json
 from service.domain.errors import MalformedRequest
-from service.domain.limits import Limits
+from service.domain.limits import Limits, TableLimits
 from service.inference.sessions import SessionCache
 from service.storage.database import Database
 from service.storage.pages import MAX_PAGE_SIZE, PageRequest
@@ -33,10 +34,12 @@ class Services:
     database: Database
     doorbell: Doorbell
     limits: Limits = field(default_factory=Limits)
+    table_limits: TableLimits = field(default_factory=TableLimits)
     datasets_dir: Path | None = None
     max_json_bytes: int = 8 * 2**20
     max_upload_bytes: int = 512 * 2**20
     sessions: SessionCache = field(default_factory=SessionCache)
+    imports: ImportQueue = field(default_factory=ImportQueue)
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the process is asked to end, so that held answers are let go."""
 
@@ -100,9 +103,8 @@ class StrictRoute(APIRoute):
         return handle
 
 
-def media_type(request: Request) -> str:
-    """Return the content type without its parameters; empty where there is none."""
-    header = request.headers.get("content-type")
+def media_type(header: str | None) -> str:
+    """Return a content type without its parameters; empty where there is none."""
     if not header:
         return ""
     message = Message()
@@ -111,7 +113,7 @@ def media_type(request: Request) -> str:
 
 
 def _check_content_type(request: Request) -> None:
-    kind = media_type(request)
+    kind = media_type(request.headers.get("content-type"))
     if kind != "application/json":
         got = kind[:64] or "no Content-Type"
         detail = f"the body must be application/json; got {got}. Send the header Content-Type: application/json"

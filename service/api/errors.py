@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problems: the one table from facts to status codes."""
 
+import errno
 import logging
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -10,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
 
 from service.domain import errors
 from service.domain.bounds import shown
@@ -20,6 +22,7 @@ logger = logging.getLogger(__name__)
 PROBLEM_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
 MAX_VIOLATIONS = 100
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 STATUS: dict[type[errors.SelfnormError], HTTPStatus] = {
     errors.InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -91,13 +94,15 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(StarletteHTTPException, _on_http_error)
     for error in DATABASE_DOWN:
         app.add_exception_handler(error, _on_database_down)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    app.add_exception_handler(OSError, _on_system_error)
     app.add_exception_handler(Exception, _on_bug)
 
 
 async def _on_domain_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, errors.SelfnormError)
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), HTTPStatus.INTERNAL_SERVER_ERROR)
-    violations = error.violations if isinstance(error, errors.InvalidInput) else ()
+    violations = error.violations[:MAX_VIOLATIONS] if isinstance(error, errors.InvalidInput) else ()
     headers = None
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         logger.critical("%s", error)
@@ -133,6 +138,20 @@ async def _on_database_down(request: Request, error: Exception) -> JSONResponse:
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     detail = "the database does not answer; try again in a few seconds"
     return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, detail, "database_down", headers=headers)
+
+
+async def _on_disconnect(request: Request, _error: Exception) -> JSONResponse:
+    """End a request whose client has gone before its body had come; nobody reads this answer."""
+    return problem(request, HTTPStatus.BAD_REQUEST, "the connection ended before the body did")
+
+
+async def _on_system_error(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, OSError) or error.errno not in NO_ROOM:
+        return await _on_bug(request, error)
+    logger.critical("no room on the disk: %s", error)
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    detail = "there is no room left on the disk of this service for what was sent; try again later"
+    return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, detail, "disk_full", headers=headers)
 
 
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:

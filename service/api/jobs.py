@@ -2,17 +2,18 @@
 
 import hashlib
 import time
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import anyio
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from service.api.dependencies import PageDependency, Services, ServicesDependency, StrictRoute
-from service.api.views import EpochsView, JobView, PageView, ValidatedView
+from service.api.views import EpochsView, JobView, PageView, SplitView, ValidatedView
 from service.domain.bounds import Name
-from service.domain.jobs import Job, JobState
+from service.domain.jobs import PART_CODES, Job, JobState
 from service.domain.spec import JobSpec
 from service.storage.jobs import JobFilter
 from service.use_cases import jobs
@@ -23,6 +24,7 @@ MAX_WAIT_SECONDS = 60.0
 POLL_SECONDS = 0.1
 MAX_POLL_SECONDS = 0.5
 RETRY_AFTER_SECONDS = 1
+LINES_AT_ONCE = 10_000
 
 
 @router.post(
@@ -93,6 +95,23 @@ def job_metrics(job_id: str, services: ServicesDependency) -> EpochsView:
     return EpochsView.of(jobs.job_metrics(services.database, job_id))
 
 
+@router.get("/{job_id}/split")
+def job_split(job_id: str, services: ServicesDependency) -> SplitView:
+    """Say how the rows were divided."""
+    return SplitView.of(jobs.job_split(services.database, job_id))
+
+
+@router.get(
+    "/{job_id}/split/rows",
+    response_class=PlainTextResponse,
+    responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+)
+def job_split_rows(job_id: str, services: ServicesDependency) -> Response:
+    """Name the part of every row as CSV: ``row,part``; rows count from 0, in the table's order."""
+    parts = jobs.job_split(services.database, job_id).parts
+    return StreamingResponse(_split_lines(parts), media_type="text/csv")
+
+
 @router.post(
     "/{job_id}/cancel", status_code=202, responses={200: {"model": JobView, "description": "Cancelled already"}}
 )
@@ -121,3 +140,11 @@ async def _wait_for(services: Services, job_id: str, seconds: float) -> Job:
             return job
         await anyio.sleep(min(pause, left))
         pause = min(pause * 1.5, MAX_POLL_SECONDS)
+
+
+def _split_lines(parts: bytes) -> Iterator[str]:
+    names = {code: name for name, code in PART_CODES.items()}
+    yield "row,part\n"
+    for start in range(0, len(parts), LINES_AT_ONCE):
+        piece = parts[start : start + LINES_AT_ONCE]
+        yield "".join(f"{row},{names[code]}\n" for row, code in enumerate(piece, start))

@@ -13,7 +13,7 @@ from service.use_cases import predict as use_case
 
 router = APIRouter(tags=["predictions"], route_class=StrictRoute)
 
-_VALUE = {"anyOf": [{"type": "number"}, {"type": "boolean"}]}
+_VALUE = {"type": ["number", "boolean", "string", "null"]}
 Instances = Annotated[
     list[Any],
     WithJsonSchema(

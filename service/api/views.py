@@ -1,13 +1,15 @@
 """What HTTP shows: one response model per thing of the contract, made from the domain's values."""
 
+from dataclasses import asdict, replace
 from datetime import datetime
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from service.domain.completion import CompletedSpec
-from service.domain.datasets import Column, Dataset
-from service.domain.jobs import EpochRecord, Job, JobState, Measure
+from service.domain.datasets import Cell, Column, ColumnKind, Dataset, Stored
+from service.domain.encoders import to_json
+from service.domain.jobs import EpochRecord, Job, JobState, Measure, StoredSplit
 from service.domain.models import ClassLabel, Model, ModelVersion
 from service.domain.spec import JobSpec
 from service.use_cases.predict import Prediction
@@ -75,6 +77,7 @@ class JobView(View):
     attempts: int
     queue_position: int | None
     tags: list[str]
+    warnings: list[str]
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -101,6 +104,7 @@ class JobView(View):
             attempts=job.attempts,
             queue_position=job.queue_position,
             tags=job.tags,
+            warnings=job.warnings,
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
@@ -114,6 +118,7 @@ class ValidatedView(View):
     parameters: int
     memory_bytes: int
     training_seconds: float
+    warnings: list[str]
 
     @classmethod
     def of(cls, completed: CompletedSpec) -> "ValidatedView":
@@ -124,6 +129,34 @@ class ValidatedView(View):
             parameters=cost.parameters,
             memory_bytes=cost.memory_bytes,
             training_seconds=cost.training_seconds,
+            warnings=list(completed.warnings),
+        )
+
+
+class SplitView(View):
+    """How the rows of a job were divided; ``sha256`` is of the stored split, so equal splits have equal ones."""
+
+    method: str | None
+    column: str | None
+    seed: int
+    training_rows: int
+    validation_rows: int
+    test_rows: int
+    left_out_rows: int
+    sha256: str
+
+    @classmethod
+    def of(cls, split: StoredSplit) -> "SplitView":
+        """Show a split."""
+        return cls(
+            method=split.training.get("split"),
+            column=split.training.get("split_column"),
+            seed=split.training["seed"],
+            training_rows=split.count("training"),
+            validation_rows=split.count("validation"),
+            test_rows=split.count("test"),
+            left_out_rows=split.count("left_out"),
+            sha256=split.sha256,
         )
 
 
@@ -148,25 +181,77 @@ class EpochsView(View):
         )
 
 
+class HistogramView(View):
+    """How many cells lie between neighbouring edges; of a date column, in days since 1970."""
+
+    edges: list[float]
+    counts: list[int]
+
+
+class FrequentValueView(View):
+    """One of the most frequent values of a column."""
+
+    value: Cell
+    count: int
+
+
 class ColumnView(View):
-    """A column of a data set."""
+    """A column of a data set; ``min`` and ``max`` of a date column are ISO 8601 text."""
 
     name: str
-    kind: str
+    kind: ColumnKind
+    stored: Stored
+    is_integer: bool
     missing: int | None
     unique: int | None
     mean: float | None
     std: float | None
-    min: float | None
-    max: float | None
-    examples: list[str | int | float | bool | None]
+    min: float | str | None
+    max: float | str | None
+    examples: list[Cell]
+    quantiles: dict[str, float] | None
+    histogram: HistogramView | None
+    top: list[FrequentValueView]
+    missing_tokens: dict[str, int]
+    date_format: str | None
+    warnings: list[str]
 
     @classmethod
     def of(cls, column: Column) -> "ColumnView":
         """Show a column."""
-        values = column.to_dict()
-        values.pop("is_integer")
-        return cls(**{**values, "examples": list(column.examples)})
+        return cls(
+            name=column.name,
+            kind=column.kind,
+            stored=column.stored,
+            is_integer=column.is_integer,
+            missing=column.missing,
+            unique=column.unique,
+            mean=column.mean,
+            std=column.std,
+            min=column.min,
+            max=column.max,
+            examples=list(column.examples),
+            quantiles=column.quantiles,
+            histogram=_histogram(column),
+            top=[FrequentValueView(value=value, count=count) for value, count in column.top],
+            missing_tokens=column.missing_tokens,
+            date_format=column.date_format,
+            warnings=list(column.warnings),
+        )
+
+    @classmethod
+    def summary(cls, column: Column) -> "ColumnView":
+        """Show a column in a list, without what takes much room."""
+        return cls.of(replace(column, quantiles=None, histogram=None, top=()))
+
+
+class RelatedView(View):
+    """Two columns that say nearly the same: a suspect of leakage where one of them is the target."""
+
+    first: str
+    second: str
+    how: Literal["equal", "correlated", "one_to_one"]
+    strength: float
 
 
 class DatasetView(View):
@@ -176,6 +261,11 @@ class DatasetView(View):
     name: str
     rows: int
     columns: list[ColumnView]
+    source: dict[str, Any]
+    """The format that it came in and, for CSV, how it was written."""
+    duplicate_rows: int | None
+    related: list[RelatedView]
+    warnings: list[str]
     sha256: str | None
     size_bytes: int
     builtin: bool
@@ -184,11 +274,25 @@ class DatasetView(View):
     @classmethod
     def of(cls, dataset: Dataset) -> "DatasetView":
         """Show a data set."""
+        return cls._of(dataset, [ColumnView.of(column) for column in dataset.columns])
+
+    @classmethod
+    def summary(cls, dataset: Dataset) -> "DatasetView":
+        """Show a data set in a list."""
+        return cls._of(dataset, [ColumnView.summary(column) for column in dataset.columns])
+
+    @classmethod
+    def _of(cls, dataset: Dataset, columns: list[ColumnView]) -> "DatasetView":
+        report = dataset.report
         return cls(
             id=dataset.id,
             name=dataset.name,
             rows=dataset.rows,
-            columns=[ColumnView.of(column) for column in dataset.columns],
+            columns=columns,
+            source=report.source,
+            duplicate_rows=report.duplicate_rows,
+            related=[RelatedView(**asdict(pair)) for pair in report.related],
+            warnings=list(report.warnings),
             sha256=dataset.sha256,
             size_bytes=dataset.size_bytes,
             builtin=dataset.builtin,
@@ -196,11 +300,24 @@ class DatasetView(View):
         )
 
 
+def _histogram(column: Column) -> HistogramView | None:
+    found = column.histogram
+    return None if found is None else HistogramView(edges=list(found.edges), counts=list(found.counts))
+
+
 class InputColumnView(View):
-    """A column that a model takes, with what standardizes it."""
+    """A column that a model takes: a raw value of this kind; ``encoder`` says what the model makes of it."""
 
     name: str
     kind: str
+    gaps: bool
+    encoder: dict[str, Any]
+
+
+class EncodedColumnView(View):
+    """A number that the network takes, with what standardizes it."""
+
+    name: str
     mean: float
     scale: float
 
@@ -224,6 +341,7 @@ class VersionView(View):
     data_sha256: str | None
     verdict: dict[str, str] | None = None
     inputs: list[InputColumnView]
+    encoded: list[EncodedColumnView]
     output: OutputView
     parity: dict[str, float]
     parameters: int
@@ -236,7 +354,7 @@ class VersionView(View):
     def of(cls, version: ModelVersion) -> "VersionView":
         """Show a version."""
         inputs, outputs = version.inputs, version.outputs
-        columns = zip(inputs.features, inputs.kinds, inputs.mean, inputs.scale, strict=True)
+        encoded = zip(inputs.encoded, inputs.mean, inputs.scale, strict=True)
         return cls(
             name=version.name,
             version=version.version,
@@ -245,8 +363,10 @@ class VersionView(View):
             metrics=MetricsView(latest=None, **version.metrics),
             data_sha256=version.data_sha256,
             inputs=[
-                InputColumnView(name=name, kind=kind, mean=mean, scale=scale) for name, kind, mean, scale in columns
+                InputColumnView(name=encoder.name, kind=encoder.kind, gaps=encoder.gaps, encoder=described)
+                for encoder, described in zip(inputs.encoders, to_json(inputs.encoders), strict=True)
             ],
+            encoded=[EncodedColumnView(name=name, mean=mean, scale=scale) for name, mean, scale in encoded],
             output=OutputView(task=outputs.task, target=outputs.target, classes=list(outputs.classes) or None),
             parity=version.parity,
             parameters=version.parameters,
@@ -301,6 +421,7 @@ class PredictionView(View):
     predictions: list[ClassLabel]
     classes: list[ClassLabel] | None = None
     probabilities: list[list[float]] | None = None
+    warnings: list[str] | None = None
 
     @classmethod
     def of(cls, prediction: Prediction) -> "PredictionView":
@@ -311,6 +432,7 @@ class PredictionView(View):
             predictions=prediction.predictions,
             classes=prediction.classes,
             probabilities=prediction.probabilities,
+            warnings=prediction.warnings,
         )
 
 

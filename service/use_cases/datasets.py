@@ -1,42 +1,73 @@
-"""Data sets: upload, list, read, delete, and the built-in ones."""
+"""Data sets: upload, list, read, change, delete, and the built-in ones."""
 
 import secrets
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from service.domain.bounds import shown
-from service.domain.datasets import ARTICLE_TABLES, SCIKIT_LEARN_TABLES, Dataset
-from service.domain.errors import DatasetNotHere, InvalidTable, Violation
+from service.domain.datasets import ARTICLE_TABLES, SCIKIT_LEARN_TABLES, Column, ColumnKind, Dataset
+from service.domain.errors import DatasetHasJobs, DatasetNotHere, InvalidTable, Violation
+from service.domain.kinds import change_kind
+from service.domain.limits import TableLimits
 from service.storage import datasets, pages
 from service.storage.database import Database
 from service.storage.datasets import NewDataset
 from service.tables import article_files
+from service.tables.importer import TableReader
+from service.tables.request import ImportRequest
 
 MAX_NAME_LENGTH = 100
+MAX_PAGE_BYTES = 16 * 2**20
+"""About so large may a page of rows grow, long names of columns included."""
+CELL_BYTES = 24
 
 
-def add_dataset(database: Database, name: str, file: Path) -> Dataset:
-    """Read an uploaded CSV file and store it.
+def check_name(name: str) -> None:
+    """Refuse a name that a data set cannot have, before its file is looked at.
+
+    Raises:
+        InvalidTable: it is empty, too long, or not printable.
+    """
+    if violations := _name_violations(name, "?name"):
+        raise InvalidTable(violations)
+
+
+def add_dataset(
+    database: Database, name: str, source: BinaryIO, request: ImportRequest, reader: TableReader
+) -> Dataset:
+    """Read an uploaded file in a process of its own and store the table.
 
     Raises:
         InvalidTable: the name or the file cannot be used.
     """
-    from service.tables import csv, parquet, profile  # pyarrow takes 40 MB; most processes never need it
+    check_name(name)
+    with tempfile.TemporaryFile() as file:
+        table = reader.read(source, file, request)
+        with database.write() as connection:
+            return datasets.add_imported(connection, secrets.token_hex(10), name, table, file)
 
-    if not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable():
-        allowed = f"1 to {MAX_NAME_LENGTH} printable characters"
-        raise InvalidTable([Violation("?name", f"the name must be {allowed}; got {shown(name)}")])
-    table = csv.read(file)
-    new = NewDataset(
-        id=secrets.token_hex(10),
-        name=name,
-        builtin=False,
-        rows=table.num_rows,
-        columns=profile.describe(table),
-        content=parquet.encode(table),
-    )
+
+def change_dataset(
+    database: Database, dataset_id: str, name: str | None, kinds: Mapping[str, ColumnKind], limits: TableLimits
+) -> Dataset:
+    """Give an upload another name, and columns other kinds; None leaves the name as it is.
+
+    Raises:
+        InvalidTable: the name, a column or a kind cannot be; every violation is said.
+        DatasetHasJobs: a kind would change on which a job rests.
+    """
     with database.write() as connection:
-        return datasets.add(connection, new)
+        dataset = datasets.get_for_change(connection, dataset_id)
+        violations = [] if name is None else _name_violations(name, "#/name")
+        columns, kind_violations = _with_kinds(dataset, kinds, limits.max_categories)
+        if violations := violations + kind_violations:
+            raise InvalidTable(violations)
+        if columns != dataset.columns and datasets.has_jobs(connection, dataset_id):
+            raise DatasetHasJobs(dataset_id)
+        datasets.change(connection, dataset_id, dataset.name if name is None else name, columns)
+        return datasets.get(connection, dataset_id)
 
 
 def add_builtin_datasets(database: Database) -> None:
@@ -109,19 +140,60 @@ def dataset_rows(
     Raises:
         DatasetNotHere: it is one of the article's tables and its files are not on this machine.
     """
-    from service.tables import parquet  # pyarrow takes 40 MB; most processes never need it
-
     start, size = pages.offset(page), pages.clamp(page.size)
-    with database.read() as connection:
-        dataset = datasets.get(connection, dataset_id)
-        content = None if dataset.sha256 is None else datasets.content(connection, dataset.sha256)
-    if content is not None:
-        items = parquet.read_rows(content, start, size)
-    elif start >= dataset.rows:
-        items = []
-    elif datasets_dir is not None and article_files.has(datasets_dir, dataset_id):
-        items = article_files.read(datasets_dir, dataset_id, slice(start, start + size)).objects()
-    else:
-        raise DatasetNotHere(dataset_id)
+    with tempfile.TemporaryFile() as file:
+        with database.read() as connection:
+            # Held, for a data set that is deleted meanwhile would look like one whose rows are lost.
+            dataset = datasets.get(connection, dataset_id, for_use=True)
+            if dataset.sha256 is not None and start < dataset.rows:
+                datasets.copy_content(connection, dataset.sha256, file)
+        items = _rows(dataset, start, min(size, _fitting_rows(dataset)), file, datasets_dir)
     end = start + len(items)
     return pages.Page(items, pages.offset_token(end) if end < dataset.rows else None)
+
+
+def _rows(dataset: Dataset, start: int, count: int, file: BinaryIO, datasets_dir: Path | None) -> list[dict[str, Any]]:
+    if start >= dataset.rows:
+        return []
+    if dataset.sha256 is not None:
+        from service.tables import parquet  # pyarrow takes 40 MB; most processes never need it
+
+        return parquet.read_rows(file, start, count)
+    if datasets_dir is not None and article_files.has(datasets_dir, dataset.id):
+        return article_files.read(datasets_dir, dataset.id, slice(start, start + count)).objects()
+    raise DatasetNotHere(dataset.id)
+
+
+def _fitting_rows(dataset: Dataset) -> int:
+    """Return how many rows of a table a page has room for: every row repeats the names of all columns."""
+    row_bytes = sum(len(column.name) + CELL_BYTES for column in dataset.columns)
+    return max(1, MAX_PAGE_BYTES // max(1, row_bytes))
+
+
+def _name_violations(name: str, pointer: str) -> list[Violation]:
+    if 1 <= len(name) <= MAX_NAME_LENGTH and name.isprintable():
+        return []
+    return [Violation(pointer, f"the name must be 1 to {MAX_NAME_LENGTH} printable characters; got {shown(name)}")]
+
+
+def _with_kinds(
+    dataset: Dataset, kinds: Mapping[str, ColumnKind], max_categories: int
+) -> tuple[tuple[Column, ...], list[Violation]]:
+    """Return the columns with other kinds, and what is wrong with those that cannot have theirs."""
+    changed = {column.name: column for column in dataset.columns}
+    violations = []
+    for name, kind in kinds.items():
+        pointer = f"#/kinds/{_pointer_step(name)}"
+        if name not in changed:
+            violations.append(Violation(pointer, f"there is no column {shown(name)}; GET the data set to see them"))
+            continue
+        try:
+            changed[name] = change_kind(changed[name], kind, max_categories)
+        except InvalidTable as error:
+            violations += [Violation(pointer, violation.detail) for violation in error.violations]
+    return tuple(changed.values()), violations
+
+
+def _pointer_step(name: str) -> str:
+    shortened = name if name.isprintable() else shown(name)
+    return shortened[:64].replace("~", "~0").replace("/", "~1")

@@ -1,10 +1,11 @@
 """Jobs: submit, look at, cancel, delete."""
 
 import secrets
+import zlib
 
 from service.domain.completion import CompletedSpec, complete_spec
-from service.domain.errors import InvalidSpec, UnknownDataset, Violation
-from service.domain.jobs import EpochRecord, Job
+from service.domain.errors import InvalidSpec, SplitNotDrawn, UnknownDataset, Violation
+from service.domain.jobs import EpochRecord, Job, StoredSplit
 from service.domain.limits import Limits
 from service.domain.spec import JobSpec
 from service.storage import datasets, jobs, pages
@@ -24,7 +25,7 @@ def submit_job(database: Database, spec: JobSpec, limits: Limits) -> Job:
         except UnknownDataset as error:
             raise InvalidSpec([Violation("#/dataset", str(error))]) from None
         completed = complete_spec(spec, dataset, limits)
-        jobs.add(connection, job_id, completed.spec.model_dump(mode="json"))
+        jobs.add(connection, job_id, completed.spec.model_dump(mode="json"), completed.warnings)
         return jobs.get(connection, job_id)
 
 
@@ -59,6 +60,20 @@ def job_metrics(database: Database, job_id: str) -> list[EpochRecord]:
     with database.read() as connection:
         jobs.get(connection, job_id)
         return jobs.epoch_records(connection, job_id)
+
+
+def job_split(database: Database, job_id: str) -> StoredSplit:
+    """Read which row went to which part.
+
+    Raises:
+        SplitNotDrawn: no worker has begun with the job.
+    """
+    with database.read() as connection:
+        job = jobs.get(connection, job_id)
+        content = jobs.split(connection, job_id)
+    if content is None or job.split_sha256 is None:
+        raise SplitNotDrawn(job_id, job.state)
+    return StoredSplit(job.spec["training"], zlib.decompress(content), job.split_sha256)
 
 
 def cancel_job(database: Database, job_id: str) -> Job:

@@ -11,9 +11,12 @@ from service.domain.errors import InvalidRows, ModelNotReady, UnknownAlias, Unkn
 from service.domain.models import ClassLabel, ModelVersion
 from service.inference import rows
 from service.inference.rows import MAX_VIOLATIONS
-from service.inference.sessions import SessionCache
+from service.inference.sessions import CHUNK_ROWS, SessionCache
 from service.storage import jobs, models
 from service.storage.database import Database
+
+MAX_PROBABILITIES = 2_000_000
+"""More of them in one answer would take hundreds of megabytes on their way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,8 @@ class Prediction:
     predictions: list[ClassLabel]
     classes: list[ClassLabel] | None = None
     probabilities: list[list[float]] | None = None
+    warnings: list[str] | None = None
+    """What was odd about the rows, such as a category that training did not see; None where nothing was."""
 
 
 def predict(
@@ -49,14 +54,30 @@ def predict(
         with database.read() as connection:
             return models.onnx_file(connection, found.onnx_sha256)
 
-    values = rows.matrix(instances, found.inputs)
-    answer = sessions.get(found.onnx_sha256, load).run(values)
+    _check_size(len(instances), found)
+    checked = rows.check(instances, found.inputs)
+    network = sessions.get(found.onnx_sha256, load)
+    # Piece by piece, for categories make many columns of few cells.
+    pieces = range(0, checked.count, CHUNK_ROWS)
+    answer = np.concatenate([network.run(checked.encoded(start, start + CHUNK_ROWS)) for start in pieces])
     _check_finite(answer)
+    warnings = list(checked.warnings) or None
     if found.outputs.task == "regression":
-        return Prediction(name, found.version, answer[:, 0].tolist())
+        return Prediction(name, found.version, answer[:, 0].tolist(), warnings=warnings)
     classes = list(found.outputs.classes)
     labels = [classes[index] for index in answer.argmax(axis=1).tolist()]
-    return Prediction(name, found.version, labels, classes, answer.tolist())
+    return Prediction(name, found.version, labels, classes, answer.tolist(), warnings)
+
+
+def _check_size(count: int, version: ModelVersion) -> None:
+    """Refuse rows whose probabilities would fill the memory."""
+    classes = len(version.outputs.classes)
+    if count * classes > MAX_PROBABILITIES:
+        most = MAX_PROBABILITIES // classes
+        detail = (
+            f"has {count:,} rows; with {classes:,} classes, at most {most:,} are answered at once. Send them in parts"
+        )
+        raise InvalidRows([Violation("#/instances", detail)])
 
 
 def _check_finite(answer: NDArray[np.floating]) -> None:

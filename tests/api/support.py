@@ -5,6 +5,7 @@ from typing import Any
 from fastapi.testclient import TestClient
 from onnx import TensorProto, helper
 
+from service.domain.encoders import NumericEncoder
 from service.domain.models import Inputs, NewVersion, Outputs
 from service.storage import models
 from service.storage.database import Database
@@ -45,7 +46,7 @@ def register_model(database: Database, name: str = "m", job_id: str = "j1", weig
         job_id=job_id,
         spec={"dataset": "iris"},
         data_sha256=None,
-        inputs=Inputs(("a", "b"), ("numeric", "numeric"), (0.0, 0.0), (1.0, 1.0)),
+        inputs=Inputs((NumericEncoder("a"), NumericEncoder("b")), (0.0, 0.0), (1.0, 1.0)),
         outputs=Outputs("regression", "y"),
         metrics={"best": {"epoch": 1, "loss": 0.5}, "test": {"r2": 0.9}},
         parity={"max_difference": 1e-7},

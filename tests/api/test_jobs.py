@@ -1,14 +1,17 @@
 import json
+import zlib
 
 import pytest
 from fastapi.testclient import TestClient
 from redis import Redis
+from sqlalchemy import func, select
 
 from service.api.app import create_app
 from service.api.dependencies import Services
 from service.domain.jobs import EpochRecord
 from service.storage import leases
 from service.storage.database import Database
+from service.storage.tables import blobs
 from service.task_queue import Doorbell, create_celery
 from tests.api.support import problem, submit
 
@@ -187,3 +190,52 @@ def test_jobs_are_taken_and_found_again_while_the_broker_is_down(database: Datab
     with TestClient(create_app(services)) as client:
         job = submit(client)
         assert client.get(f"/jobs/{job['id']}").json()["state"] == "queued"
+
+
+def test_split_is_told_when_a_worker_has_drawn_it(client: TestClient, database: Database) -> None:
+    job_id = submit(client, training={"test_fraction": 0.5, "seed": 7})["id"]
+    assert problem(client.get(f"/jobs/{job_id}/split"), 409)["code"] == "split_not_drawn"
+    with database.write() as connection:
+        held = leases.claim(connection, job_id, "w1")
+        assert held is not None
+        leases.record_split(connection, held, zlib.compress(bytes([0, 0, 1, 2, 255])))
+    told = client.get(f"/jobs/{job_id}/split").json()
+    assert told.pop("sha256")
+    assert told == {
+        "method": "stratified",
+        "column": None,
+        "seed": 7,
+        "training_rows": 2,
+        "validation_rows": 1,
+        "test_rows": 1,
+        "left_out_rows": 1,
+    }
+    rows = client.get(f"/jobs/{job_id}/split/rows")
+    assert rows.headers["content-type"].startswith("text/csv")
+    assert rows.text == "row,part\n0,training\n1,training\n2,validation\n3,test\n4,left_out\n"
+    problem(client.get("/jobs/nothing/split"), 404)
+    problem(client.get("/jobs/nothing/split/rows"), 404)
+
+
+def test_split_goes_with_its_job(client: TestClient, database: Database) -> None:
+    job_id = submit(client)["id"]
+    with database.write() as connection:
+        held = leases.claim(connection, job_id, "w1")
+        assert held is not None
+        leases.record_split(connection, held, zlib.compress(b"only this one"))
+        leases.fail(connection, held, "training_failed", "for the test")
+        before = connection.execute(select(func.count()).select_from(blobs)).scalar_one()
+    assert client.delete(f"/jobs/{job_id}").status_code == 204
+    with database.read() as connection:
+        assert connection.execute(select(func.count()).select_from(blobs)).scalar_one() == before - 1
+
+
+def test_job_warns_of_what_it_leaves_out(client: TestClient) -> None:
+    content = b"id,x,note,y\n" + b"".join(b"%d,%d,note number %d here,%d\n" % (i, i % 7, i, i % 5) for i in range(40))
+    dataset = client.post("/datasets?name=mine", content=content, headers={"Content-Type": "text/csv"}).json()
+    body = {"dataset": dataset["id"], "target": "y"}
+    job = submit(client, **body)
+    assert job["spec"]["features"] == ["x"]
+    assert job["warnings"][0].startswith("left out of the features: 'id' (id), 'note' (text)")
+    told = client.post("/jobs?validate_only=true", json=body).json()
+    assert told["warnings"] == job["warnings"]

@@ -1,0 +1,107 @@
+"""One API process, as ``selfnorm api`` runs it, looked at from outside through /proc."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2 as httpx
+
+from tests.processes import descendants
+from tests.servers import free_port
+
+START_TIMEOUT_SECONDS = 60
+STOP_TIMEOUT_SECONDS = 30
+
+
+@dataclass
+class ApiProcess:
+    """A running API process; its temporary files go to ``temporary``."""
+
+    process: "subprocess.Popen[bytes]"
+    port: int
+    client: httpx.Client
+    temporary: Path
+    log_file: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def open_temporary_files(self) -> list[str]:
+        """The files that it holds open in its temporary folder, those without a name included."""
+        found = []
+        for link in Path(f"/proc/{self.pid}/fd").iterdir():
+            try:
+                target = os.readlink(link)
+            except OSError:
+                continue
+            if target.startswith(str(self.temporary)):
+                found.append(target)
+        return found
+
+    def memory(self, field: str = "VmRSS") -> int:
+        """Its resident memory in bytes, now (VmRSS) or at its highest (VmHWM)."""
+        return memory_of(self.pid, field)
+
+    def importers(self) -> list[int]:
+        """The processes that read uploads for it."""
+        return [pid for pid, command in descendants(self.pid).items() if "service.tables" in command]
+
+
+def memory_of(pid: int, field: str) -> int:
+    """Return a figure of /proc/PID/status in bytes; 0 where the process has gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), 0)
+
+
+@contextmanager
+def api_process(database: Path, folder: Path, **environment: str) -> Iterator[ApiProcess]:
+    """Run an API process on a SQLite database; what it writes beside goes to ``folder``."""
+    temporary, log = folder / "temporary", folder / "api.log"
+    temporary.mkdir(exist_ok=True)
+    port = free_port()
+    settings = {
+        "SELFNORM_DATABASE_URL": f"sqlite:///{database}",
+        "SELFNORM_BROKER_URL": "redis://127.0.0.1:1/0",
+        "TMPDIR": str(temporary),
+        **environment,
+    }
+    command = [sys.executable, "-m", "service.cli", "api", "--port", str(port)]
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, env={**os.environ, **settings}, stdout=output, stderr=output)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300) as client:
+            _wait_until_it_answers(process, client, log)
+            yield ApiProcess(process, port, client, temporary, log)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+
+def _wait_until_it_answers(process: "subprocess.Popen[bytes]", client: httpx.Client, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            client.get("/healthz")
+        except httpx.TransportError:
+            time.sleep(0.02)
+        else:
+            return
+    raise AssertionError(f"the API did not start: {log.read_text()}")
