@@ -5,9 +5,10 @@ from typing import Annotated, Any, get_args
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import StringConstraints, WithJsonSchema
 
+from service.api.dataset_views import DatasetView
 from service.api.dependencies import PageDependency, ServicesDependency, StrictRoute
 from service.api.uploads import FORM, MEDIA_TYPES, PART, received
-from service.api.views import DatasetView, PageView
+from service.api.views import PageView
 from service.domain.bounds import Frozen, shown
 from service.domain.datasets import ColumnKind
 from service.domain.errors import InvalidTable, Violation
