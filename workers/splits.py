@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from service.domain import dates
-from service.domain.bounds import shown
 from service.domain.datasets import Column
 from service.domain.errors import UnusableSplit
 from service.domain.jobs import PART_CODES
 from service.domain.spec import TrainingSpec
 from service.domain.splits import divide, part_named
+from service.domain.wording import shown
 
 Rows = NDArray[np.int64]
 MIN_TRAINING_ROWS = 2

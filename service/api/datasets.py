@@ -9,9 +9,10 @@ from service.api.dataset_views import DatasetView
 from service.api.dependencies import PageDependency, ServicesDependency, StrictRoute
 from service.api.uploads import FORM, MEDIA_TYPES, PART, received
 from service.api.views import PageView
-from service.domain.bounds import Frozen, shown
+from service.domain.bounds import Frozen
 from service.domain.datasets import ColumnKind
 from service.domain.errors import InvalidTable, Violation
+from service.domain.wording import shown
 from service.tables.request import ImportRequest
 from service.use_cases import datasets
 

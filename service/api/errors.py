@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 
 from service.domain import errors
-from service.domain.bounds import shown
+from service.domain.wording import shown
 from service.storage.database import DATABASE_DOWN
 
 logger = logging.getLogger(__name__)

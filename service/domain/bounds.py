@@ -8,17 +8,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandle
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from service.domain.wording import shown
+
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 """What models, aliases and tags may be called."""
-
-
-JSON_WORDS = {None: "null", True: "true", False: "false"}
-
-
-def shown(value: object) -> str:
-    """Return a value as an error may echo it: at most 64 characters."""
-    text = JSON_WORDS[value] if value is None or isinstance(value, bool) else repr(value)
-    return text if len(text) <= 64 else f"{text[:61]}..."
 
 
 class Frozen(BaseModel):

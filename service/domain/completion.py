@@ -4,12 +4,12 @@ import re
 from dataclasses import dataclass
 
 from service.domain import features
-from service.domain.bounds import shown
 from service.domain.datasets import Column, Dataset
 from service.domain.errors import InvalidSpec, Violation
 from service.domain.limits import Estimate, Limits, estimate, violations
 from service.domain.spec import JobSpec, NetworkSpec, Task, TrainingSpec
 from service.domain.splits import PartSizes, complete_split, expected_sizes
+from service.domain.wording import shown
 
 MAX_CLASSES_GUESSED = 20
 """An integer target with more values than this is taken as a quantity."""
@@ -74,15 +74,14 @@ def complete_spec(spec: JobSpec, dataset: Dataset, limits: Limits) -> CompletedS
 def _target(spec: JobSpec, dataset: Dataset, found: list[Violation]) -> Column | None:
     name = spec.target or dataset.default_target
     if name is None:
-        found.append(Violation("#/target", f"is needed: name the column to predict, one of {features.listed(dataset)}"))
+        found.append(
+            Violation("#/target", f"is needed: name the column to predict, one of {features.names_of(dataset)}")
+        )
         return None
     target = dataset.column(name)
     if target is None:
-        found.append(
-            Violation(
-                "#/target", f"{shown(name)} is no column of {dataset.name}; its columns are {features.listed(dataset)}"
-            )
-        )
+        detail = f"{shown(name)} is no column of {dataset.name}; its columns are {features.names_of(dataset)}"
+        found.append(Violation("#/target", detail))
     return target
 
 

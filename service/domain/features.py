@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from service.domain.bounds import shown
 from service.domain.datasets import TRAINABLE_KINDS, Column, ColumnKind, Dataset
 from service.domain.encoders import DAY_PARTS, TIME_PARTS
 from service.domain.errors import Violation
 from service.domain.spec import PreparationSpec, TrainingSpec
+from service.domain.wording import listed, shown
 
 PARTS_OF_A_DATE = len(DAY_PARTS) + len(TIME_PARTS)
 MAX_LISTED = 20
@@ -87,7 +87,7 @@ def warnings(
 
 def _named(names: tuple[str, ...], dataset: Dataset, taken: dict[str, str], found: list[Violation]) -> list[Column]:
     columns = {column.name: column for column in dataset.columns}
-    known = listed(dataset)
+    known = names_of(dataset)
     usable: list[Column] = []
     seen: set[str] = set()
     for position, name in enumerate(names):
@@ -116,11 +116,9 @@ def _named(names: tuple[str, ...], dataset: Dataset, taken: dict[str, str], foun
     return usable
 
 
-def listed(dataset: Dataset) -> str:
+def names_of(dataset: Dataset) -> str:
     """Return the names of a data set's columns, the first of them where there are many."""
-    names = [shown(column.name) for column in dataset.columns]
-    rest = len(names) - MAX_LISTED
-    return ", ".join(names[:MAX_LISTED]) + (f" and {rest} more" if rest > 0 else "")
+    return listed([column.name for column in dataset.columns], MAX_LISTED)
 
 
 def _width(column: Column, preparation: PreparationSpec) -> int:

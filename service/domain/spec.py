@@ -14,7 +14,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from service.domain.bounds import Between, Frozen, JsonArray, Name, shown
+from service.domain.bounds import Between, Frozen, JsonArray, Name
+from service.domain.wording import shown
 
 Task = Literal["classification", "regression"]
 Activation = Literal["relu", "elu", "tanh", "sigmoid", "selu"]

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from service.domain.bounds import shown
 from service.domain.datasets import Cell, Column, Dataset
 from service.domain.errors import Violation
 from service.domain.spec import JobSpec, SplitMethod, Task, TrainingSpec
+from service.domain.wording import shown
 
 PartName = Literal["training", "validation", "test"]
 

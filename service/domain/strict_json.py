@@ -5,8 +5,8 @@ import math
 import re
 from typing import Any
 
-from service.domain.bounds import shown
 from service.domain.errors import MalformedRequest
+from service.domain.wording import shown
 
 MAX_DEPTH = 16
 NUMBERS = frozenset({int, float})

@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.domain import dates
-from service.domain.bounds import shown
 from service.domain.encoders import CategoricalEncoder, DateEncoder, Encoder, encode
 from service.domain.errors import InvalidRows, Violation
 from service.domain.models import Inputs
+from service.domain.wording import listed, shown
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 MAX_VIOLATIONS = 20
 MAX_WARNINGS = 20
+MAX_LISTED = 10
 MAX_ROWS = 100_000
 """More rows in one request would take hundreds of megabytes on their way."""
 NUMBERS: frozenset[type] = frozenset({int, float})
@@ -87,7 +88,7 @@ def _in_order(instances: Sequence[Any], inputs: Inputs) -> list[Sequence[Any]]:
             wanted = f"an array of {len(features)} values or an object by column name"
             found.append(_violation(position, f"must be {wanted}; got {shown(instance)}"))
         elif len(instance) != len(features):
-            detail = f"has {len(instance)} values; the model takes {len(features)}: {_listed(features)}"
+            detail = f"has {len(instance)} values; the model takes {len(features)}: {listed(features, MAX_LISTED)}"
             found.append(_violation(position, detail))
         else:
             rows.append(instance)
@@ -104,9 +105,9 @@ def _misnamed(position: int, row: Mapping[str, Any], inputs: Inputs, names: set[
     missing = [encoder.name for encoder in inputs.encoders if encoder.name not in row and not encoder.gaps]
     unknown = [name for name in row if name not in names]
     if missing:
-        found.append(_violation(position, f"lacks the column(s) {_listed(missing)}"))
+        found.append(_violation(position, f"lacks the column(s) {listed(missing, MAX_LISTED)}"))
     if unknown:
-        detail = f"has column(s) that the model does not take: {_listed(unknown)}; leave them out"
+        detail = f"has column(s) that the model does not take: {listed(unknown, MAX_LISTED)}; leave them out"
         found.append(_violation(position, detail))
     return found
 
@@ -221,8 +222,3 @@ def _violation(position: int, problem: str) -> Violation:
 
 def _row_number(violation: Violation) -> int:
     return int(violation.pointer.rsplit("/", 1)[1])
-
-
-def _listed(names: Sequence[str], most: int = 10) -> str:
-    rest = len(names) - most
-    return ", ".join(shown(name) for name in names[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from service.domain.datasets import MISSING_TOKENS, NUMERIC_MISSING_TOKENS, ColumnKind
+from service.domain.wording import shown
 from service.tables import date_cells, number_cells
 from service.tables.distinct import Distinct, Mask
-from service.tables.refusals import refused, refused_kind, shown
+from service.tables.refusals import refused, refused_kind
 
 MAX_STRAY_SHARE = 0.05
 """So large a part of a column may be something else, and its owner is told that it nearly is one of numbers."""

@@ -5,8 +5,9 @@ import io
 from typing import BinaryIO
 
 from service.domain.errors import InvalidTable
+from service.domain.wording import shown
 from service.tables.dialect import Dialect, long_fields
-from service.tables.refusals import refused, shown
+from service.tables.refusals import refused
 
 
 def first_fault(source: BinaryIO, dialect: Dialect, max_row_bytes: int) -> InvalidTable | None:

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from service.domain import dates
 from service.domain.datasets import Histogram
+from service.domain.wording import shown
 from service.tables.distinct import Distinct
 from service.tables.measures import histogram
-from service.tables.refusals import refused_kind, shown
+from service.tables.refusals import refused_kind
 
 ISO_ONLY = (dates.ISO,)
 """How dates are written in files whose cells have types."""

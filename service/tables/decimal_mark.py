@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pyarrow as pa
 
+from service.domain.wording import listed, shown
 from service.tables.cells import TypedColumn
-from service.tables.refusals import listed, shown
 
 
 def settle(columns: Sequence[TypedColumn]) -> tuple[list[TypedColumn], str, tuple[str, ...]]:

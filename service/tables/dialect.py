@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO
 
+from service.domain.wording import shown
 from service.tables import utf8
-from service.tables.refusals import refused, shown
+from service.tables.refusals import refused
 
 SEPARATORS = (",", ";", "\t", "|")
 NO_SEPARATOR = "\x1f"

@@ -9,12 +9,13 @@ import pyarrow as pa
 
 from service.domain import strict_json
 from service.domain.strict_json import NotStrictJson
+from service.domain.wording import shown
 from service.tables import utf8
 from service.tables.allowance import Allowance
 from service.tables.cells import TypedColumn, TypedTable, Words, understood
 from service.tables.dialect import check_names
 from service.tables.parallel import in_parallel
-from service.tables.refusals import refused, shown
+from service.tables.refusals import refused
 from service.tables.request import ImportRequest
 
 MAX_ROW_BYTES = 16 << 20

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from service.tables.refusals import refused, shown
+from service.domain.wording import shown
+from service.tables.refusals import refused
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 MAX_DIGITS = 18

@@ -8,11 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from service.domain.wording import shown
 from service.tables.allowance import Allowance
 from service.tables.cells import TypedColumn, TypedTable, Words, understood
 from service.tables.dialect import check_names
 from service.tables.parallel import in_parallel
-from service.tables.refusals import refused, shown
+from service.tables.refusals import refused
 from service.tables.request import ImportRequest
 from service.tables.signatures import seems_to_be
 

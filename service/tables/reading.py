@@ -11,12 +11,13 @@ import pyarrow.compute as pc
 
 from service.domain.datasets import MISSING_TOKENS, Column, ImportedTable, TableReport
 from service.domain.errors import InvalidTable, Violation
+from service.domain.wording import listed, shown
 from service.tables import parquet, profile, relations
 from service.tables.allowance import Allowance
 from service.tables.cells import TypedColumn, TypedTable, is_text
 from service.tables.distinct import Distinct
 from service.tables.parallel import in_parallel
-from service.tables.refusals import KINDS_POINTER, listed, refused, shown
+from service.tables.refusals import KINDS_POINTER, refused
 from service.tables.request import ImportRequest, TableFormat
 
 MAX_CELL_BYTES = 1 << 20

@@ -8,9 +8,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from service.domain.datasets import Column, Related
+from service.domain.wording import listed
 from service.tables.cells import TypedColumn, is_text
 from service.tables.distinct import Distinct
-from service.tables.refusals import listed
 
 MIN_ROWS = 20
 """In fewer rows, columns agree by chance."""

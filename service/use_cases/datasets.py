@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from service.domain.bounds import shown
 from service.domain.datasets import ARTICLE_TABLES, SCIKIT_LEARN_TABLES, Column, ColumnKind, Dataset
 from service.domain.errors import DatasetHasJobs, DatasetNotHere, InvalidTable, Violation
 from service.domain.kinds import change_kind
 from service.domain.limits import TableLimits
+from service.domain.wording import shown
 from service.storage import datasets, pages
 from service.storage.database import Database
 from service.storage.datasets import NewDataset

@@ -36,6 +36,7 @@ from tests.api_process import ApiProcess, api_process
 from tests.processes import alive, descendants
 
 pytestmark = [
+    # Memory, open files and children are read from /proc, which Linux alone has; the service runs elsewhere too.
     pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc"),
     pytest.mark.timeout(600),
 ]
@@ -237,6 +238,7 @@ def test_disk_without_room_is_said_and_nothing_stays(api: ApiProcess) -> None:
     assert api.client.post("/datasets", content=content, headers=CSV_TYPE).status_code == 201
 
 
+# Set-up promises Python, git and make only; the same uploads go over other clients in tests/api.
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
 def test_curl_uploads_as_the_reference_says(api: ApiProcess, tmp_path: Path) -> None:
     file = tmp_path / "wine.csv"

@@ -74,7 +74,7 @@ def test_text_that_is_numbers_becomes_numbers_where_the_request_says_so(form: An
     [
         ([1], "holds 1 as row 1; each row must be an object"),
         ([{"a": 1}, [1]], "holds a list as row 2"),
-        ([{"a": 1}, None], "holds None as row 2"),
+        ([{"a": 1}, None], "holds null as row 2"),
         ([{}], "rows without any cells"),
         ([{"a": 1}, {"a": None}, {"a": "x"}], "holds 'x' in column 'a', row 3, where the rows before hold a number"),
         ([{"a": "x"}, {"a": 1}], "holds 1 in column 'a', row 2, where the rows before hold text"),
