@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 
-from service.domain import errors
-from service.domain.wording import shown
+from service.domain import errors, training_errors
+from service.domain.wording import pointer_step, shown
 from service.storage.database import DATABASE_DOWN
 
 logger = logging.getLogger(__name__)
@@ -30,8 +30,19 @@ STATUS: dict[type[errors.SelfnormError], HTTPStatus] = {
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.Conflict: HTTPStatus.CONFLICT,
     errors.CorruptBlob: HTTPStatus.SERVICE_UNAVAILABLE,
-    errors.DatasetUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    training_errors.DatasetUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
+SAYS_WHAT_CAME = (
+    "out_of_bounds",
+    "bad_name",
+    "units",
+    "features",
+    "units_mismatch",
+    "breaks_condition",
+    "batch_size",
+    "class_weights",
+)
+"""Types of violations whose messages name the value already."""
 CODES = {
     400: "malformed_request",
     404: "not_found",
@@ -173,34 +184,34 @@ def _violation(item: dict[str, Any], model: Any) -> errors.Violation:
     if where != "body":
         mark = "?" if where == "query" else f"{where}/"
         return errors.Violation(f"{mark}{'/'.join(map(str, path))}", f"{item['msg']}; got {shown(item.get('input'))}")
-    path = [step for step in path if step not in ("snn", "mlp")]
-    pointer = "#" + "".join(f"/{_pointer_step(step)}" for step in path)
+    pointer = "#" + "".join(f"/{pointer_step(step)}" for step in _follow(model, path)[0])
     match item["type"]:
         case "extra_forbidden":
-            return errors.Violation(
-                pointer, f"is not a known field; known are {', '.join(_fields(model, path[:-1])) or 'none'}"
-            )
+            known = {name for found in _follow(model, path[:-1])[1] for name in found.model_fields}
+            return errors.Violation(pointer, f"is not a known field; known are {', '.join(sorted(known)) or 'none'}")
         case "missing":
             return errors.Violation(pointer, "is required")
-        case "out_of_bounds" | "bad_name" | "units" | "features" | "units_mismatch" | "breaks_condition":
+        case kind if kind in SAYS_WHAT_CAME:
             return errors.Violation(pointer, item["msg"])
         case _:
             text = item["msg"].replace("Input should be", "must be")
             return errors.Violation(pointer, f"{text}; got {shown(item.get('input'))}")
 
 
-def _pointer_step(step: str | int) -> str:
-    """Return a step of a JSON pointer; a key that a client made up is cut, and shown without control characters."""
-    text = str(step) if str(step).isprintable() else shown(str(step))
-    return text[:64].replace("~", "~0").replace("/", "~1")
+def _follow(model: Any, path: Sequence[Any]) -> tuple[list[Any], list[type[BaseModel]]]:
+    """Follow an error's path into a body; return its steps as the client knows them, and the models it leads to.
 
-
-def _fields(model: Any, path: Sequence[Any]) -> list[str]:
-    """Return the field names of the (union of) models that a path in a body leads to."""
-    models = _models(model)
+    Where a field takes several kinds of model, pydantic puts the kind between the steps.
+    """
+    models, steps = _models(model), []
     for step in path:
+        of_kind = [found for found in models if len(models) > 1 and step in get_args(_annotation(found, "kind"))]
+        if of_kind:
+            models = of_kind
+            continue
+        steps.append(step)
         models = [inner for outer in models for inner in _models(_annotation(outer, step))]
-    return sorted({name for found in models for name in found.model_fields})
+    return steps, models
 
 
 def _annotation(model: type[BaseModel], field: Any) -> Any:

@@ -7,20 +7,17 @@ from service.domain import features
 from service.domain.datasets import Column, Dataset
 from service.domain.errors import InvalidSpec, Violation
 from service.domain.limits import Estimate, Limits, estimate, violations
-from service.domain.spec import JobSpec, NetworkSpec, Task, TrainingSpec
-from service.domain.splits import PartSizes, complete_split, expected_sizes
+from service.domain.spec import JobSpec, NetworkSpec, Task
+from service.domain.splits import complete_split, expected_sizes
+from service.domain.training_completion import complete_training, training_violations
+from service.domain.training_spec import MAX_CLASSES
+from service.domain.weighting import weighting_violations
 from service.domain.wording import shown
 
 MAX_CLASSES_GUESSED = 20
 """An integer target with more values than this is taken as a quantity."""
-MAX_CLASSES = 10_000
 
-DEFAULT_LEARNING_RATES = {"adamw": 5e-4, "adam": 1e-3, "nadam": 7e-4, "sgd": 1e-2}
 DEFAULT_DROPOUT: dict[Task, float] = {"classification": 0.05, "regression": 0.0}
-DEFAULT_WEIGHT_DECAY = {"adamw": 0.01, "adam": 0.0, "nadam": 0.0, "sgd": 0.0}
-
-CLASSIFICATION_MONITORS = ("val_loss", "val_accuracy", "val_f1", "val_auc")
-REGRESSION_MONITORS = ("val_loss", "val_mae", "val_rmse", "val_r2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +44,10 @@ def complete_spec(spec: JobSpec, dataset: Dataset, limits: Limits) -> CompletedS
     found += _target_violations(target, task, dataset.rows)
     divided = complete_split(spec, dataset, task, found)
     sizes = expected_sizes(dataset, divided, target)
-    training = _complete_training(divided, sizes)
+    training = complete_training(divided, sizes)
     columns = features.choose(spec.features, dataset, target, training, found)
-    found += _training_violations(training, task, sizes, classes=target.unique)
+    found += training_violations(training, task, sizes, classes=target.unique)
+    found += weighting_violations(training, task, dataset, target)
     if found:
         raise InvalidSpec(found)
     completed = spec.model_copy(
@@ -107,36 +105,6 @@ def _target_violations(target: Column, task: Task, rows: int) -> list[Violation]
     return []
 
 
-def _training_violations(training: TrainingSpec, task: Task, sizes: PartSizes, classes: int | None) -> list[Violation]:
-    found = []
-    if sizes.training < 2:
-        found.append(Violation("#/training", f"leaves {sizes.training} row(s) to train on; at least 2 are needed"))
-    if training.validation_fraction > 0 and sizes.validation == 0:
-        found.append(
-            Violation(
-                "#/training/validation_fraction",
-                f"{training.validation_fraction:g} of the rows outside the test part is no row; "
-                "take a larger fraction, or 0 to train without validation",
-            )
-        )
-    if training.test_fraction is not None and training.test_fraction > 0 and sizes.test == 0:
-        found.append(
-            Violation(
-                "#/training/test_fraction", f"{training.test_fraction:g} of the rows is no row; take a larger one, or 0"
-            )
-        )
-    allowed = CLASSIFICATION_MONITORS if task == "classification" else REGRESSION_MONITORS
-    if training.monitor not in allowed:
-        found.append(
-            Violation(
-                "#/training/monitor", f"{training.monitor!r} is no metric of a {task}; allowed are {', '.join(allowed)}"
-            )
-        )
-    if training.monitor == "val_auc" and task == "classification" and classes != 2:
-        found.append(Violation("#/training/monitor", f"'val_auc' is for two classes; the target has {classes}"))
-    return found
-
-
 def _complete_network(network: NetworkSpec, task: Task) -> NetworkSpec:
     default_dropout = DEFAULT_DROPOUT[task] if network.kind == "snn" else 0.0
     return network.model_copy(
@@ -145,18 +113,6 @@ def _complete_network(network: NetworkSpec, task: Task) -> NetworkSpec:
             "dropout": default_dropout if network.dropout is None else network.dropout,
         }
     )
-
-
-def _complete_training(training: TrainingSpec, sizes: PartSizes) -> TrainingSpec:
-    chosen = {
-        # Without validation rows nothing says whether an epoch was better, so nothing can stop early.
-        "early_stopping": training.early_stopping if sizes.validation else None,
-        "learning_rate": training.learning_rate or DEFAULT_LEARNING_RATES[training.optimizer],
-        "weight_decay": (
-            DEFAULT_WEIGHT_DECAY[training.optimizer] if training.weight_decay is None else training.weight_decay
-        ),
-    }
-    return training.model_copy(update=chosen)
 
 
 def _model_name(dataset_name: str) -> str:

@@ -16,6 +16,9 @@ MISSING_TOKENS = ("NA", "N/A", "NaN", "nan", "null", "NULL", "?")
 NUMERIC_MISSING_TOKENS = ("unknown",)
 """Cells that count as missing where all others of the column are numbers."""
 
+MAX_CELL_LENGTH = 64
+"""So many characters of a text are kept as an example or as a frequent value (``Column.examples``, ``Column.top``)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Histogram:

@@ -11,8 +11,7 @@ SelfnormError
 ├── Conflict                the thing exists, its state forbids it
 │   ├── JobIsFinal, JobIsNotFinal, SplitNotDrawn, DatasetInUse, DatasetHasJobs, DatasetIsBuiltin, DatasetNotHere
 │   └── ModelNotReady
-├── TrainingFailed          a job ends as failed with this code
-│   └── TrainingDiverged, ParityFailed, UnusableColumn, UnusableSplit, DatasetUnavailable
+├── TrainingFailed          a job ends as failed: training_errors.py
 ├── LeaseLost               another worker owns the job now; write nothing more
 └── CorruptBlob             stored bytes do not have their hash
 """
@@ -216,64 +215,6 @@ class ModelNotReady(Conflict):
         super().__init__(
             f"model {name!r} has no version yet: its job {job_id} is {state}; wait with GET /jobs/{job_id}?wait=30"
         )
-
-
-class TrainingFailed(SelfnormError):
-    """A training that ends without a model; the code and the text are stored with the job."""
-
-    code = "training_failed"
-
-
-class TrainingDiverged(TrainingFailed):
-    """The loss became NaN or infinite."""
-
-    code = "training_diverged"
-
-    def __init__(self, epoch: int, learning_rate: float) -> None:
-        self.epoch = epoch
-        super().__init__(
-            f"the loss was not finite in epoch {epoch}. The learning rate {learning_rate:g} is probably too high "
-            "for this network: try a tenth of it, or fewer hidden layers"
-        )
-
-
-class ParityFailed(TrainingFailed):
-    """The served form of the network does not agree with Keras."""
-
-    code = "parity_failed"
-
-    def __init__(self, difference: float, tolerance: float) -> None:
-        super().__init__(
-            f"the served network differs from the trained one by {difference:.3g} where {tolerance:g} is allowed; "
-            "no model was registered. Activations that have grown very large cause this: try a lower learning rate"
-        )
-
-
-class UnusableColumn(TrainingFailed):
-    """A column whose values lie too far apart to be standardized."""
-
-    code = "unusable_column"
-
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"column {name[:64]!r} has values so far from its training rows' mean that they overflow; "
-            "mend or leave out these rows, or list the features without it"
-        )
-
-
-class UnusableSplit(TrainingFailed):
-    """Rows that cannot be divided as the spec asks."""
-
-    code = "unusable_split"
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(f"the split {problem}; choose another split, or other fractions")
-
-
-class DatasetUnavailable(TrainingFailed):
-    """The data cannot be read where the training runs."""
-
-    code = "dataset_unavailable"
 
 
 class LeaseLost(SelfnormError):

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from service.domain.datasets import TRAINABLE_KINDS, Column, ColumnKind, Dataset
 from service.domain.encoders import DAY_PARTS, TIME_PARTS
 from service.domain.errors import Violation
-from service.domain.spec import PreparationSpec, TrainingSpec
+from service.domain.spec import PreparationSpec
+from service.domain.training_spec import TrainingSpec
 from service.domain.wording import listed, shown
 
 PARTS_OF_A_DATE = len(DAY_PARTS) + len(TIME_PARTS)
@@ -23,9 +24,7 @@ def choose(
 
     Every name that cannot be used is added to ``found``.
     """
-    taken = {target.name: "is the target"} if target else {}
-    if training.split_column and training.split in ("column", "group"):
-        taken[training.split_column] = "is the split column"
+    taken = _taken(target, training)
     if names is not None:
         return _named(names, dataset, taken, found)
     usable = [
@@ -37,6 +36,18 @@ def choose(
         detail = f"{dataset.name} has no {', '.join(TRAINABLE_KINDS)} column beside the target; kinds can be set: {HOW}"
         found.append(Violation("#/features", detail))
     return usable
+
+
+def _taken(target: Column | None, training: TrainingSpec) -> dict[str, str]:
+    """Return what other use a column has that keeps it from being a feature, by its name."""
+    taken = {}
+    if training.sample_weight_column:
+        taken[training.sample_weight_column] = "is the sample weight column"
+    if training.split_column and training.split in ("column", "group"):
+        taken[training.split_column] = "is the split column"
+    if target:
+        taken[target.name] = "is the target"
+    return taken
 
 
 HOW = 'PATCH /datasets/{id} {"kinds": {"name": "categorical"}}'
@@ -61,9 +72,8 @@ def warnings(
     """Say in plain words what is left out and what looks wrong."""
     found = []
     chosen = {column.name for column in features}
-    left_out = [
-        column for column in dataset.columns if column.name not in chosen | {target.name, training.split_column}
-    ]
+    used = chosen | {target.name, training.split_column, training.sample_weight_column}
+    left_out = [column for column in dataset.columns if column.name not in used]
     if left_out and not named:
         listed = ", ".join(f"{shown(column.name)} ({column.kind})" for column in left_out[:MAX_LISTED])
         more = f" and {len(left_out) - MAX_LISTED} more" if len(left_out) > MAX_LISTED else ""

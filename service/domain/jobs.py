@@ -53,6 +53,7 @@ class Job:
     attempts: int
     epoch: int
     epochs: int
+    fraction: float | None
     rows_per_second: float | None
     eta_seconds: float | None
     best_epoch: int | None
@@ -100,6 +101,19 @@ class EpochRecord:
     metrics: dict[str, Measure]
     learning_rate: float
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a training has come."""
+
+    epoch: int
+    """Epochs that are finished."""
+    fraction: float
+    """The part of all its steps that is done, 0 to 1."""
+    rows_per_second: float | None
+    eta_seconds: float | None
+    """Until the last epoch ends, if it does not stop early; None while nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,19 +6,31 @@ from itertools import pairwise
 from service.domain.errors import Violation
 from service.domain.spec import JobSpec, MlpSpec
 
-BYTES_PER_PARAMETER = 24
-"""float32 weights, gradients, two optimizer slots, the best epoch's copy and the exported tensors."""
+BYTES_PER_PARAMETER = 96
+"""Measured: weights and two optimizer slots as variables, as packed vectors in and out, and in the loop between; the
+gradients, the best epoch's copy and the exported tensors."""
+BYTES_PER_ANSWER = 16
+"""A float32 answer and what the metrics make of it, for every row of a chunk."""
 BYTES_PER_ACTIVATION = 16
 """A float32 before and after the activation function, and the gradients of both."""
-VALIDATION_BATCH_ROWS = 2048
+VALIDATION_BATCH_ROWS = 128
 """Rows in one step of validation."""
 BYTES_PER_CELL = 12
 """A float32 cell as read, standardized, and on the way into the training step."""
-FLOPS_PER_SECOND = 2e10
+RESIDENT_BYTES = 2**30
+"""Encoded rows beyond this are streamed from a temporary file."""
+FLOPS_PER_SECOND = 5e10
 """What two plain cores were measured to sustain on small Dense layers; the estimate is for orientation."""
-SECONDS_PER_STEP = 1.0e-3
-SECONDS_PER_STEP_AND_LAYER = 1.5e-4
-"""Overhead of one Keras training step: a constant, and a part per layer."""
+SECONDS_PER_STEP = 1e-4
+SECONDS_PER_STEP_AND_LAYER = 2.5e-5
+"""Overhead of one compiled training step: a constant, and a part per layer."""
+CHUNK_BYTES = 32 * 2**20
+"""What the rows, the answers and the noise of one compiled call may take, unless a single step takes more."""
+MAX_STEP_SECONDS = 5.0
+"""A cancel is heard between two steps, never within one."""
+COMPILE_SECONDS_PER_LAYER = 0.2
+COMPILE_BYTES_PER_LAYER = 5 * 2**20
+"""What a worker needs once to compile the steps of a network."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,8 @@ class Estimate:
     cells: int
     memory_bytes: int
     training_seconds: float
+    step_seconds: float = 0.0
+    """Of one training step, which nothing interrupts."""
 
 
 def count_parameters(widths: tuple[int, ...], features: int, outputs: int, *, batch_normalization: bool) -> int:
@@ -66,13 +80,18 @@ def estimate(spec: JobSpec, *, inputs: int, rows: int, training_rows: int, outpu
     normalized = isinstance(spec.network, MlpSpec) and spec.network.normalization == "batch"
     parameters = count_parameters(widths, inputs, outputs, batch_normalization=normalized)
     cells = rows * (inputs + 1)
-    steps = spec.training.epochs * -(-training_rows // spec.training.batch_size)
+    batch_size = spec.training.batch_size
+    assert batch_size != "auto", "a completed spec has a number"
+    steps = spec.training.epochs * -(-training_rows // batch_size)
     flops = 6.0 * parameters * training_rows * spec.training.epochs
     seconds = steps * (SECONDS_PER_STEP + SECONDS_PER_STEP_AND_LAYER * len(widths)) + flops / FLOPS_PER_SECOND
-    batch = max(min(spec.training.batch_size, training_rows), min(VALIDATION_BATCH_ROWS, rows))
+    batch = max(min(batch_size, training_rows), min(VALIDATION_BATCH_ROWS, rows))
     activations = batch * (sum(widths) + outputs)
-    memory = parameters * BYTES_PER_PARAMETER + cells * BYTES_PER_CELL + activations * BYTES_PER_ACTIVATION
-    return Estimate(parameters, cells, memory, seconds)
+    seconds += len(widths) * COMPILE_SECONDS_PER_LAYER
+    memory = len(widths) * COMPILE_BYTES_PER_LAYER + 2 * CHUNK_BYTES + batch * outputs * BYTES_PER_ANSWER
+    memory += parameters * BYTES_PER_PARAMETER + cells * BYTES_PER_CELL + activations * BYTES_PER_ACTIVATION
+    step_seconds = 6.0 * parameters * min(batch_size, training_rows) / FLOPS_PER_SECOND
+    return Estimate(parameters, cells, memory, seconds, step_seconds)
 
 
 def violations(cost: Estimate, limits: Limits) -> list[Violation]:
@@ -99,6 +118,14 @@ def violations(cost: Estimate, limits: Limits) -> list[Violation]:
                 "#/training/batch_size",
                 f"the training would need about {cost.memory_bytes / 2**30:,.1f} GiB of memory; at most "
                 f"{limits.max_memory_bytes / 2**30:,.1f} GiB are allowed. Take a smaller batch_size, network or table",
+            )
+        )
+    if cost.step_seconds > MAX_STEP_SECONDS:
+        found.append(
+            Violation(
+                "#/training/batch_size",
+                f"one step would take about {cost.step_seconds:,.0f} s; {MAX_STEP_SECONDS:g} s are allowed, for a "
+                "cancel is heard between two steps. Take a smaller batch_size or network",
             )
         )
     if cost.training_seconds > limits.max_training_seconds:

@@ -54,6 +54,8 @@ class VersionCard:
     parity: dict[str, float]
     parameters: int
     environment: dict[str, str]
+    warnings: tuple[str, ...] = ()
+    """What its user should know, in plain words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a user asks for: the job spec, its networks and its training, as strict frozen values."""
+"""What a user asks for: the job spec, its networks and its preparation, as strict frozen values."""
 
 from typing import Annotated, Any, Literal
 
@@ -15,14 +15,13 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from service.domain.bounds import Between, Frozen, JsonArray, Name
+from service.domain.training_spec import TrainingSpec
 from service.domain.wording import shown
 
 Task = Literal["classification", "regression"]
 Activation = Literal["relu", "elu", "tanh", "sigmoid", "selu"]
 Initializer = Literal["glorot_uniform", "glorot_normal", "he_normal", "lecun_normal", "normal"]
-SplitMethod = Literal["random", "stratified", "column", "group", "time", "order"]
 NumericPreparation = Literal["standard", "robust", "quantile"]
-Monitor = Literal["val_loss", "val_accuracy", "val_f1", "val_auc", "val_mae", "val_rmse", "val_r2"]
 
 MAX_LAYERS = 256
 MAX_UNITS = 65_536
@@ -178,15 +177,6 @@ NetworkSpec = Annotated[
 ]
 
 
-class EarlyStopping(Frozen):
-    """End a training that no longer improves; the best epoch's weights are kept either way."""
-
-    patience: Annotated[int, Between(1, 100_000)] = 30
-    """How many epochs without improvement end the training."""
-    min_delta: Annotated[float, Between(0, 1e9)] = 0.0
-    """How much better an epoch must be to count as an improvement."""
-
-
 class PreparationSpec(Frozen):
     """How raw columns become numbers; everything is fitted on the training rows and kept inside the model."""
 
@@ -195,38 +185,6 @@ class PreparationSpec(Frozen):
     standardized afterwards in every case."""
     max_categories: Annotated[int, Between(1, 1000)] = 64
     """The most columns that one categorical feature may take; its rarer categories share one."""
-
-
-class TrainingSpec(Frozen):
-    """How the network is trained; a null is chosen by the task and written out in the completed spec."""
-
-    optimizer: Literal["nadam", "adam", "sgd", "adamw"] = "adamw"
-    """Keras' optimizer of that name."""
-    learning_rate: Annotated[float | None, Between(0, 10, above=True)] = None
-    """Step size of the optimizer."""
-    weight_decay: Annotated[float | None, Between(0, 10)] = None
-    """Decoupled weight decay, applied by the optimizer."""
-    epochs: Annotated[int, Between(1, 100_000)] = 300
-    """The most passes over the training rows."""
-    batch_size: Annotated[int, Between(1, 65_536)] = 32
-    """Rows per step; a batch never holds more than the training rows."""
-    validation_fraction: Annotated[float, Between(0, 0.9)] = 0.2
-    """Part of the rows outside the test part that chooses the best epoch."""
-    test_fraction: Annotated[float | None, Between(0, 0.9)] = None
-    """Part of all rows kept for the final test; null: the data set's official test part, where it has one."""
-    split: SplitMethod | None = None
-    """How rows are divided: at random; keeping the share of every class; as ``split_column`` says (its words training,
-    validation and test, or 0 and 1 for training and test); keeping rows with the same ``split_column`` together; the
-    latest by ``split_column`` last; or in the table's order. Null: by ``split_column`` where there is one, else
-    stratified for a classification and random for a regression."""
-    split_column: Annotated[str | None, Field(min_length=1, max_length=1000)] = None
-    """The column that ``split`` goes by."""
-    early_stopping: EarlyStopping | None = EarlyStopping()
-    """When to end early; null: never."""
-    monitor: Monitor = "val_loss"
-    """Which metric names the best epoch."""
-    seed: Annotated[int, Between(0, 2**32 - 1)] = 0
-    """Seed of the split, the start, the order of the rows and the dropout."""
 
 
 class JobSpec(Frozen):

@@ -5,7 +5,8 @@ from typing import Literal
 
 from service.domain.datasets import Cell, Column, Dataset
 from service.domain.errors import Violation
-from service.domain.spec import JobSpec, SplitMethod, Task, TrainingSpec
+from service.domain.spec import JobSpec, Task
+from service.domain.training_spec import SplitMethod, TrainingSpec
 from service.domain.wording import shown
 
 PartName = Literal["training", "validation", "test"]

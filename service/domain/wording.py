@@ -12,6 +12,12 @@ def shown(value: object) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 
+def pointer_step(step: str | int) -> str:
+    """Return a step of a JSON pointer; a key that a client made up is cut, and shown without control characters."""
+    text = str(step) if str(step).isprintable() else shown(str(step))
+    return text[:MAX_SHOWN].replace("~", "~0").replace("/", "~1")
+
+
 def listed(names: Sequence[str], most: int = 5) -> str:
     """Return the first names of a list, and how many more there are."""
     rest = len(names) - most

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.domain.datasets import ARTICLE_TABLES, BOSTON_FEATURES
-from service.domain.errors import DatasetUnavailable
 from service.domain.table import Table
+from service.domain.training_errors import DatasetUnavailable
 
 BOSTON_SHUFFLE_SEED = 113
 """Keras' own: its training rows are the first 404 after this shuffle."""

@@ -10,7 +10,7 @@ from service.domain.datasets import ARTICLE_TABLES, SCIKIT_LEARN_TABLES, Column,
 from service.domain.errors import DatasetHasJobs, DatasetNotHere, InvalidTable, Violation
 from service.domain.kinds import change_kind
 from service.domain.limits import TableLimits
-from service.domain.wording import shown
+from service.domain.wording import pointer_step, shown
 from service.storage import datasets, pages
 from service.storage.database import Database
 from service.storage.datasets import NewDataset
@@ -183,7 +183,7 @@ def _with_kinds(
     changed = {column.name: column for column in dataset.columns}
     violations = []
     for name, kind in kinds.items():
-        pointer = f"#/kinds/{_pointer_step(name)}"
+        pointer = f"#/kinds/{pointer_step(name)}"
         if name not in changed:
             violations.append(Violation(pointer, f"there is no column {shown(name)}; GET the data set to see them"))
             continue
@@ -192,8 +192,3 @@ def _with_kinds(
         except InvalidTable as error:
             violations += [Violation(pointer, violation.detail) for violation in error.violations]
     return tuple(changed.values()), violations
-
-
-def _pointer_step(name: str) -> str:
-    shortened = name if name.isprintable() else shown(name)
-    return shortened[:64].replace("~", "~0").replace("/", "~1")

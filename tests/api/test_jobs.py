@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 
 from service.api.app import create_app
 from service.api.dependencies import Services
-from service.domain.jobs import EpochRecord
+from service.domain.jobs import EpochRecord, Progress
 from service.storage import leases
 from service.storage.database import Database
 from service.storage.tables import blobs
@@ -67,6 +67,86 @@ def test_validate_only_makes_nothing(client: TestClient) -> None:
     assert answer.json()["spec"]["task"] == "classification"
     assert client.get("/jobs").json()["items"] == []
     problem(client.post("/jobs?validate_only=true", json={"dataset": "iris", "target": "nothing"}), 422)
+
+
+def test_training_with_every_option_is_completed(client: TestClient) -> None:
+    asked = {
+        "optimizer": "sgd",
+        "weight_decay": 0.001,
+        "schedule": {"kind": "plateau", "warmup_epochs": 2.5, "factor": 0.3, "patience": 5, "min_delta": 0.001},
+        "clip_norm": 1,
+        "l2": 0.0001,
+        "label_smoothing": 0.1,
+        "class_weights": {"setosa": 1, "virginica": 2.5},
+        "sample_weight_column": "sepal width (cm)",
+        "epochs": 40,
+        "batch_size": "auto",
+        "validation_fraction": 0.25,
+        "test_fraction": 0.2,
+        "split": "stratified",
+        "early_stopping": {"patience": 20},
+        "monitor": "val_f1",
+        "seed": 7,
+    }
+    answer = client.post("/jobs?validate_only=true", json={"dataset": "iris", "training": asked})
+    assert answer.status_code == 200, answer.text
+    spec = answer.json()["spec"]
+    assert spec["features"] == ["sepal length (cm)", "petal length (cm)", "petal width (cm)"]
+    assert spec["training"] == {
+        **asked,
+        "learning_rate": 0.01,
+        "momentum": 0.9,
+        "schedule": {**asked["schedule"], "min_fraction": 0.01},  # type: ignore[dict-item]  # an object
+        "batch_size": 32,
+        "split_column": None,
+        "early_stopping": {"patience": 20, "min_delta": 0.0},
+    }
+    assert answer.json()["warnings"] == []
+    assert client.post("/jobs?validate_only=true", json=spec).json()["spec"] == spec
+    assert submit(client, training=asked)["spec"]["training"] == spec["training"]
+
+
+def test_misfits_of_a_training_are_named_by_pointer(client: TestClient) -> None:
+    training = {"momentum": 0.5, "class_weights": {"rose/red": 2}, "sample_weight_column": "nothing"}
+    body = problem(client.post("/jobs", json={"dataset": "iris", "training": training}), 422)
+    assert {item["pointer"] for item in body["errors"]} == {
+        "#/training/momentum",
+        "#/training/class_weights/rose~1red",
+        "#/training/sample_weight_column",
+    }
+
+
+@pytest.mark.parametrize(
+    ("training", "pointer", "detail"),
+    [
+        (
+            {"schedule": {"kind": "cosine", "factor": 0.5}},
+            "#/training/schedule/factor",
+            "is not a known field; known are final_fraction, kind, warmup_epochs",
+        ),
+        (
+            {"schedule": {"kind": "plateau", "factor": 2.5}},
+            "#/training/schedule/factor",
+            "must be above 0 and below 1; got 2.5",
+        ),
+        ({"schedule": {}}, "#/training/schedule", 'kind must be "constant", "cosine" or "plateau"; got {}'),
+        (
+            {"class_weights": {"setosa": 0}},
+            "#/training/class_weights",
+            "the weight of 'setosa' must be a number above 0 and at most 1,000,000; got 0",
+        ),
+        (
+            {"batch_size": "big"},
+            "#/training/batch_size",
+            "must be a whole number between 1 and 65536, or \"auto\"; got 'big'",
+        ),
+    ],
+)
+def test_illegal_training_is_named_by_pointer(
+    client: TestClient, training: dict[str, object], pointer: str, detail: str
+) -> None:
+    [violation] = problem(client.post("/jobs", json={"dataset": "iris", "training": training}), 422)["errors"]
+    assert violation == {"pointer": pointer, "detail": detail}
 
 
 def test_invalid_spec_names_every_violation_by_pointer(client: TestClient) -> None:
@@ -142,14 +222,8 @@ def test_running_job_shows_progress_metrics_and_takes_a_cancel(client: TestClien
         held = leases.claim(connection, job_id, "w")
         assert held is not None
         for epoch, loss in ((1, 0.5), (2, 0.7)):
-            leases.record_epoch(
-                connection,
-                held,
-                EpochRecord(epoch, {"loss": loss, "val_auc": None, "val_auc_not_finite": "nan"}, 0.001, 0.1),
-                best_epoch=1,
-                rows_per_second=900.0,
-                eta_seconds=3.0,
-            )
+            record = EpochRecord(epoch, {"loss": loss, "val_auc": None, "val_auc_not_finite": "nan"}, 0.001, 0.1)
+            leases.record_progress(connection, held, Progress(epoch, epoch / 300, 900.0, 3.0), 1, [record])
     job = client.get(f"/jobs/{job_id}").json()
     assert job["progress"] == {
         "epoch": 2,

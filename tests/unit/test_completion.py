@@ -7,8 +7,9 @@ from service.domain.datasets import Column, Dataset, Related, TableReport
 from service.domain.errors import InvalidSpec
 from service.domain.features import encoded_width
 from service.domain.limits import Limits, count_parameters
-from service.domain.spec import JobSpec, PreparationSpec, TrainingSpec
+from service.domain.spec import JobSpec, PreparationSpec
 from service.domain.splits import divide
+from service.domain.training_spec import TrainingSpec
 from tests.factories import make_dataset, numeric
 
 TABLE = make_dataset(

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from service.domain.spec import CONDITIONS, EarlyStopping, JobSpec, MlpSpec, SnnSpec
+from service.domain.spec import CONDITIONS, JobSpec, MlpSpec, SnnSpec
+from service.domain.training_spec import EarlyStopping
 
 
 def errors(**fields: Any) -> list[tuple[tuple[int | str, ...], str]]:

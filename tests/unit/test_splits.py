@@ -6,8 +6,9 @@ from service.domain.completion import complete_spec
 from service.domain.datasets import Cell, Column
 from service.domain.errors import InvalidSpec
 from service.domain.limits import Limits
-from service.domain.spec import JobSpec, TrainingSpec
+from service.domain.spec import JobSpec
 from service.domain.splits import PartSizes, expected_sizes, part_named
+from service.domain.training_spec import TrainingSpec
 from tests.factories import make_dataset, numeric
 
 
