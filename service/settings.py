@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.domain.limits import Limits, TableLimits
+from service.domain.limits import RESIDENT_BYTES, Limits, TableLimits
 
 
 class Settings(BaseSettings):
@@ -18,6 +19,12 @@ class Settings(BaseSettings):
     """The Redis that carries the doorbell to the workers."""
     datasets_dir: Path | None = None
     """A folder that holds the files of the article's data sets, for machines without internet."""
+    threads: int | None = Field(default=None, ge=1, le=256)
+    """How many threads a worker trains with; none: as many as it has cores."""
+    resident_bytes: int = RESIDENT_BYTES
+    """Encoded rows that take more than this are streamed from a temporary file while a worker trains."""
+    worker_memory_bytes: int = Field(default=2 * 2**30, ge=2**20)
+    """A training process that has taken more at its peak is replaced after its job: compiled code adds up."""
     max_json_bytes: int = 8 * 2**20
     """The largest JSON body, in bytes; parsed, one can take twenty times its size in memory."""
     max_upload_bytes: int = 512 * 2**20

@@ -92,7 +92,7 @@ class JobView(View):
             progress=ProgressView(
                 epoch=job.epoch,
                 epochs=job.epochs,
-                fraction=1.0 if done else job.epoch / job.epochs,
+                fraction=1.0 if done else job.fraction or 0.0,
                 rows_per_second=job.rows_per_second,
                 eta_seconds=job.eta_seconds,
             ),
@@ -220,6 +220,7 @@ class VersionView(View):
     parity: dict[str, float]
     parameters: int
     environment: dict[str, str]
+    warnings: list[str]
     weights_sha256: str
     onnx_sha256: str
     created_at: datetime
@@ -245,6 +246,7 @@ class VersionView(View):
             parity=version.parity,
             parameters=version.parameters,
             environment=version.environment,
+            warnings=list(version.warnings),
             weights_sha256=version.weights_sha256,
             onnx_sha256=version.onnx_sha256,
             created_at=version.created_at,

@@ -180,6 +180,7 @@ def _job(row: RowMapping) -> Job:
         epoch=row["epoch"],
         epochs=row["epochs"],
         rows_per_second=row["rows_per_second"],
+        fraction=row["fraction"],
         eta_seconds=row["eta_seconds"],
         best_epoch=row["best_epoch"],
         test_metrics=row["test_metrics"],

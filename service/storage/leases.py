@@ -4,12 +4,14 @@ Every statement is one conditional UPDATE. A claim carries a fence that counts u
 an old fence changes no row, so a worker that wakes up late can do no harm. Time is the database's.
 """
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Update, and_, case, delete, func, or_, select, update
 
 from service.domain.errors import LeaseLost
-from service.domain.jobs import HELD_STATES, MAX_LOSSES, Beat, Claim, EpochRecord, JobState, Measure
+from service.domain.jobs import HELD_STATES, MAX_LOSSES, Beat, Claim, EpochRecord, JobState, Measure, Progress
 from service.storage import blobs
 from service.storage.database import database_time, upsert
 from service.storage.tables import epochs, jobs
@@ -36,6 +38,7 @@ def claim(connection: Connection, job_id: str, worker: str) -> Claim | None:
             lease_until=database_time(LEASE_SECONDS),
             started_at=func.coalesce(jobs.c.started_at, database_time()),
             epoch=0,
+            fraction=None,
             best_epoch=None,
             rows_per_second=None,
             eta_seconds=None,
@@ -62,32 +65,30 @@ def heartbeat(connection: Connection, held: Claim) -> Beat:
     return Beat(cancel_requested=state == JobState.CANCELLING)
 
 
-def record_epoch(
-    connection: Connection,
-    held: Claim,
-    record: EpochRecord,
-    *,
-    best_epoch: int,
-    rows_per_second: float,
-    eta_seconds: float,
+def record_progress(
+    connection: Connection, held: Claim, progress: Progress, best_epoch: int, records: Sequence[EpochRecord] = ()
 ) -> None:
-    """Store what an epoch measured, with the job's progress.
+    """Store how far a job has come, and what its latest epochs measured.
 
     Raises:
         LeaseLost: another worker owns the job, or it has ended.
     """
-    progress = {
-        "epoch": record.epoch,
-        "best_epoch": best_epoch,
-        "rows_per_second": rows_per_second,
-        "eta_seconds": eta_seconds,
-        "lease_until": database_time(LEASE_SECONDS),
-    }
-    _write(connection, held, **progress)
-    measured = {"metrics": record.metrics, "learning_rate": record.learning_rate, "seconds": record.seconds}
-    # A commit whose answer was lost is tried again, so the row may be there already.
-    row = upsert(connection, epochs).values(job_id=held.job_id, epoch=record.epoch, **measured)
-    connection.execute(row.on_conflict_do_update(index_elements=[epochs.c.job_id, epochs.c.epoch], set_=measured))
+    _write(
+        connection,
+        held,
+        epoch=progress.epoch,
+        fraction=progress.fraction,
+        rows_per_second=progress.rows_per_second,
+        eta_seconds=progress.eta_seconds,
+        best_epoch=best_epoch or None,
+        lease_until=database_time(LEASE_SECONDS),
+    )
+    if not records:
+        return
+    # A commit whose answer was lost is tried again, so the rows may be there already.
+    rows = upsert(connection, epochs).values([{"job_id": held.job_id, **asdict(record)} for record in records])
+    measured = {name: rows.excluded[name] for name in ("metrics", "learning_rate", "seconds")}
+    connection.execute(rows.on_conflict_do_update(index_elements=[epochs.c.job_id, epochs.c.epoch], set_=measured))
 
 
 def record_split(connection: Connection, held: Claim, content: bytes) -> None:

@@ -32,6 +32,7 @@ def register(connection: Connection, new: NewVersion) -> int:
             parity=new.parity,
             parameters=new.parameters,
             environment=new.environment,
+            warnings=list(new.warnings),
             weights_sha256=blobs.put(connection, new.weights),
             onnx_sha256=blobs.put(connection, new.onnx),
         )
@@ -93,7 +94,8 @@ def _model(connection: Connection, row: RowMapping) -> Model:
 def _version(row: RowMapping) -> ModelVersion:
     inputs, outputs = row["inputs"], row["outputs"]
     return ModelVersion(
-        **{name: value for name, value in row.items() if name not in ("inputs", "outputs")},
+        **{name: value for name, value in row.items() if name not in ("inputs", "outputs", "warnings")},
+        warnings=tuple(row["warnings"] or ()),
         inputs=Inputs(from_json(inputs["encoders"]), tuple(inputs["mean"]), tuple(inputs["scale"])),
         outputs=Outputs(**{**outputs, "classes": tuple(outputs["classes"])}),
     )

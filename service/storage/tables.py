@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from service.storage.database import UtcTime, database_time
 
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 """The migration that this code needs; a test holds it against ``migrations/``."""
 
 metadata = MetaData(
@@ -90,6 +90,7 @@ jobs = Table(
     Column("rung_at", UtcTime, comment="when the doorbell last rang for it"),
     Column("epoch", Integer, nullable=False, default=0),
     Column("epochs", Integer, nullable=False),
+    Column("fraction", Float, comment="the part of all steps that is done"),
     Column("rows_per_second", Float),
     Column("eta_seconds", Float),
     Column("best_epoch", Integer),
@@ -138,7 +139,8 @@ model_versions = Table(
     Column("metrics", JSON, nullable=False),
     Column("parity", JSON, nullable=False, comment="how far the served form is from Keras"),
     Column("parameters", BigInteger, nullable=False),
-    Column("environment", JSON, nullable=False, comment="versions of the libraries that trained it"),
+    Column("environment", JSON, nullable=False, comment="what its bits depend on: processor, threads, versions"),
+    Column("warnings", JSON(none_as_null=True), comment="what its user should know, in plain words"),
     Column("weights_sha256", String(64), ForeignKey("blobs.sha256"), nullable=False),
     Column("onnx_sha256", String(64), ForeignKey("blobs.sha256"), nullable=False),
     Column("created_at", UtcTime, nullable=False, default=database_time()),

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import update
 
 from service.domain.errors import JobIsFinal, JobIsNotFinal, LeaseLost, UnknownJob
-from service.domain.jobs import MAX_LOSSES, Claim, EpochRecord, Job, JobState
+from service.domain.jobs import MAX_LOSSES, Claim, EpochRecord, Job, JobState, Progress
 from service.storage import jobs, leases
 from service.storage.database import Database, database_time
 from service.storage.tables import jobs as table
@@ -32,14 +32,8 @@ def read(database: Database, job_id: str = "job-1") -> Job:
 
 def record(database: Database, held: Claim, epoch: int = 1) -> None:
     with database.write() as connection:
-        leases.record_epoch(
-            connection,
-            held,
-            EpochRecord(epoch, {"loss": 1.0 / epoch, "val_loss": None}, 0.001, 0.5),
-            best_epoch=epoch,
-            rows_per_second=100.0,
-            eta_seconds=2.0,
-        )
+        measured = EpochRecord(epoch, {"loss": 1.0 / epoch, "val_loss": None}, 0.001, 0.5)
+        leases.record_progress(connection, held, Progress(epoch, epoch / 10, 100.0, 2.0), epoch, [measured])
 
 
 def expire(database: Database) -> None:
