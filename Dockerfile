@@ -46,8 +46,8 @@ STOPSIGNAL SIGTERM
 
 
 FROM runtime AS worker
-# A new named volume takes the owner of the folder that it covers; without this line the worker could not write there.
-RUN install --directory --owner=selfnorm --group=selfnorm /var/lib/selfnorm/keras
+# A new volume takes the owner of the folder that it covers; without this line the worker could not write there.
+RUN install --directory --owner=selfnorm --group=selfnorm /var/lib/selfnorm/keras /var/lib/selfnorm/scratch
 # Keras keeps the data sets that it downloads here.
 ENV KERAS_HOME=/var/lib/selfnorm/keras
 COPY --from=worker-builder /opt/venv /opt/venv

@@ -26,6 +26,7 @@ def main() -> None:
     name = os.environ[NAME_VARIABLE] = f"{socket.gethostname()}-{os.getpid()}"
     app = create_celery(settings.broker_url)
     app.conf.include = ["workers.tasks"]
+    app.conf.worker_max_memory_per_child = settings.worker_memory_bytes // 1024  # Celery counts in KiB
     database = Database(settings.database_url)
     doorbell = Doorbell(lambda: app)
     sweeper = Sweeper(database, doorbell)

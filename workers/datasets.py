@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from service.domain.errors import DatasetUnavailable
 from service.domain.table import Table
+from service.domain.training_errors import DatasetUnavailable
 from service.tables import article_files
 
 

@@ -64,8 +64,9 @@ def fit(
 
 def moments(values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and standard deviation down the rows; a constant column gets a scale that makes 0 of every value."""
-    mean = values.mean(axis=0, dtype=np.float64)
-    return mean, _usable_scale(mean, values.std(axis=0, dtype=np.float64))
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused, by name, once it is standardized
+        mean = values.mean(axis=0, dtype=np.float64)
+        return mean, _usable_scale(mean, values.std(axis=0, dtype=np.float64))
 
 
 def encoded_moments(encoder: Encoder, values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -11,6 +11,8 @@ from sklearn import metrics as exact
 from service.domain.jobs import Measure
 from service.domain.spec import Task
 
+ROUNDING = 1e-6
+"""A sum of squared deviations below this part of the sum of squares is rounding in float32."""
 IN_TARGET_UNITS = ("mae", "rmse")
 """Metrics of a regression that grow with the target's scale; the loss stays what was minimized."""
 
@@ -39,13 +41,23 @@ class TwoClassAuc(keras.metrics.AUC):  # type: ignore[misc]  # Keras ships no ty
         super().update_state(keras.ops.reshape(y_true, (-1, 1)), y_pred[:, 1:2] - y_pred[:, 0:1], sample_weight)
 
 
+class R2(keras.metrics.R2Score):  # type: ignore[misc]  # Keras ships no types
+    """R2 that is NaN where the targets do not vary: Keras' sums in one pass leave rounding there, and divide by it."""
+
+    def result(self) -> Any:
+        """Return what the rows so far come to."""
+        deviations = self.squared_sum - self.sum * self.sum / self.count
+        has_variance = keras.ops.any(deviations > ROUNDING * self.squared_sum)
+        return keras.ops.where(has_variance, super().result(), float("nan"))
+
+
 def while_training(task: Task, classes: int) -> list[keras.metrics.Metric]:
     """Return the Keras metrics of a task; the loss is measured anyway."""
     if task == "regression":
         return [
             keras.metrics.MeanAbsoluteError(name="mae"),
             keras.metrics.RootMeanSquaredError(name="rmse"),
-            keras.metrics.R2Score(name="r2"),
+            R2(name="r2"),
         ]
     chosen = [keras.metrics.SparseCategoricalAccuracy(name="accuracy"), MacroF1(classes)]
     return [*chosen, TwoClassAuc()] if classes == 2 else chosen
@@ -71,27 +83,36 @@ def _named(values: dict[str, float]) -> dict[str, Measure]:
     return measured
 
 
-def of_classes(truth: NDArray[np.int64], probabilities: NDArray[np.floating]) -> dict[str, Measure]:
-    """Measure a classification exactly: ``truth`` holds class indices (rows,), ``probabilities`` is (rows, classes)."""
+def of_classes(
+    truth: NDArray[np.int64], probabilities: NDArray[np.floating], weights: NDArray[Any] | None = None
+) -> dict[str, Measure]:
+    """Measure a classification exactly.
+
+    ``truth`` holds class indices (rows,), ``probabilities`` is (rows, classes), ``weights`` says how much each row
+    counts.
+    """
     predicted = probabilities.argmax(axis=1)
     chosen = np.clip(probabilities[np.arange(len(truth)), truth].astype(np.float64), 1e-12, 1.0)
     measured = {
-        "loss": float(-np.log(chosen).mean()),
-        "accuracy": float(exact.accuracy_score(truth, predicted)),
-        "f1": float(exact.f1_score(truth, predicted, average="macro")),
+        "loss": float(np.average(-np.log(chosen), weights=weights)),
+        "accuracy": float(exact.accuracy_score(truth, predicted, sample_weight=weights)),
+        "f1": float(exact.f1_score(truth, predicted, average="macro", sample_weight=weights)),
     }
     if probabilities.shape[1] == 2:
         both = len(np.unique(truth)) == 2
-        measured["auc"] = float(exact.roc_auc_score(truth, probabilities[:, 1])) if both else math.nan
+        auc = exact.roc_auc_score(truth, probabilities[:, 1], sample_weight=weights) if both else math.nan
+        measured["auc"] = float(auc)
     return _named(measured)
 
 
-def of_numbers(truth: NDArray[np.float64], predicted: NDArray[np.float64], scale: float) -> dict[str, Measure]:
+def of_numbers(
+    truth: NDArray[np.float64], predicted: NDArray[np.float64], scale: float, weights: NDArray[Any] | None = None
+) -> dict[str, Measure]:
     """Measure a regression exactly, (rows,) each in the target's units; the loss is the standardized squared error."""
     measured = {
-        "loss": float(np.mean(((truth - predicted) / scale) ** 2)),
-        "mae": float(exact.mean_absolute_error(truth, predicted)),
-        "rmse": float(exact.root_mean_squared_error(truth, predicted)),
-        "r2": float(exact.r2_score(truth, predicted)) if len(truth) > 1 else math.nan,
+        "loss": float(np.average(((truth - predicted) / scale) ** 2, weights=weights)),
+        "mae": float(exact.mean_absolute_error(truth, predicted, sample_weight=weights)),
+        "rmse": float(exact.root_mean_squared_error(truth, predicted, sample_weight=weights)),
+        "r2": float(exact.r2_score(truth, predicted, sample_weight=weights)) if len(truth) > 1 else math.nan,
     }
     return _named(measured)

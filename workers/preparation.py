@@ -1,5 +1,8 @@
 """From a table to arrays: the split, the classes, encoders and standardization fitted on training rows only."""
 
+import math
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +12,13 @@ from numpy.typing import NDArray
 
 from service.domain.datasets import Column
 from service.domain.encoders import Encoder, encode
-from service.domain.errors import UnusableColumn
+from service.domain.limits import RESIDENT_BYTES
 from service.domain.models import ClassLabel, Inputs, Outputs
 from service.domain.spec import JobSpec
 from service.domain.table import Table
-from workers import encoding
+from service.domain.training_errors import NoRoom, UnusableColumn
+from workers import encoding, weighting
+from workers.engine.feeds import Examples
 from workers.splits import Drawing, Rows, Split, draw
 
 CHUNK_ROWS = 8192
@@ -21,24 +26,19 @@ PROBE_ROWS = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Rows as the network takes them, float32 (rows, encoded columns), and what it should answer, (rows,)."""
-
-    rows: NDArray[np.float32]
-    target: NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
 class Prepared:
     """Everything that a training needs of its table."""
 
-    table: Table
     inputs: Inputs
     outputs: Outputs
+    rows: int
+    """How many rows the table has."""
     split: Split
-    training: Part
-    validation: Part
-    test: Part
+    training: Examples
+    validation: Examples
+    test: Examples
+    test_table: Table
+    """The columns of the test part as they came."""
     probe: NDArray[np.float32]
     """Some rows of every part as the network takes them ..."""
     raw_probe: list[dict[str, Any]]
@@ -46,7 +46,7 @@ class Prepared:
 
     def encoded_test_rows(self) -> Iterator[NDArray[np.float64]]:
         """Give the test part as the served form takes it, (some rows, encoded columns) at a time."""
-        return _encoded(self.table, self.split.test, self.inputs)
+        return _encoded(self.test_table, np.arange(self.test_table.rows), self.inputs)
 
 
 def prepare(
@@ -55,21 +55,25 @@ def prepare(
     columns: Mapping[str, Column],
     official_test_rows: int = 0,
     missing_words: Sequence[str] = (),
-    on_step: Callable[[], None] = lambda: None,
+    on_wait: Callable[[], None] = lambda: None,
+    resident_bytes: int = RESIDENT_BYTES,
 ) -> Prepared:
-    """Split, encode and standardize the table of a completed spec; ``on_step`` is called now and then.
+    """Split, encode and standardize the table of a completed spec; ``on_wait`` is called now and then.
+
+    Encoded rows that take more than ``resident_bytes`` are kept in a temporary file.
 
     Raises:
         UnusableColumn: values of a column cannot be taken.
         UnusableSplit: the rows cannot be divided as the spec asks.
+        UnusableClassWeights, UnusableSampleWeights: they do not fit the rows.
     """
     assert spec.features is not None
     assert spec.target is not None
     usable = np.flatnonzero(_given(table.columns[spec.target]))
     classes, target = _encode_target(spec, table.columns[spec.target], usable, columns[spec.target])
     split = _split(spec, table, columns, usable, target if classes else None, official_test_rows)
-    on_step()
-    inputs = _fit_inputs(spec, table, columns, split.training, missing_words, on_step)
+    on_wait()
+    inputs = _fit_inputs(spec, table, columns, split.training, missing_words, on_wait)
     if classes:
         outputs = Outputs("classification", spec.target, classes)
     else:
@@ -77,21 +81,29 @@ def prepare(
         # A target that is constant in training has no scale; its errors count as they are.
         is_constant = scale == encoding.NEVER_CHANGED
         outputs = Outputs("regression", spec.target, mean=float(mean), scale=1.0 if is_constant else float(scale))
-        target = ((target - outputs.mean) / outputs.scale).astype(np.float32)
+        target = _standardized_target(target, usable, outputs)
+    is_resident = 4 * len(usable) * len(inputs.mean) <= resident_bytes
+    for_loss, for_metrics = weighting.of_rows(spec.training, table, target, outputs.classes, split)
     training, validation, test = (
-        Part(_network_rows(table, rows, inputs, on_step), target[rows])
+        Examples(
+            _network_rows(table, rows, inputs, on_wait, is_resident=is_resident),
+            target[rows],
+            for_loss[rows],
+            for_metrics[rows],
+        )
         for rows in (split.training, split.validation, split.test)
     )
     probe = usable[np.linspace(0, len(usable) - 1, min(PROBE_ROWS, len(usable))).astype(np.int64)]
     return Prepared(
-        table,
         inputs,
         outputs,
+        table.rows,
         split,
         training,
         validation,
         test,
-        probe=_network_rows(table, probe, inputs, on_step),
+        Table(table.part(split.test, spec.features)),
+        probe=_network_rows(table, probe, inputs, on_wait),
         raw_probe=Table(table.part(probe, spec.features)).objects(),
     )
 
@@ -102,6 +114,19 @@ def standardize(encoded: NDArray[np.float64], inputs: Inputs) -> NDArray[np.floa
         return np.asarray((encoded - np.array(inputs.mean)) / np.array(inputs.scale), np.float32)
 
 
+def _standardized_target(target: NDArray[Any], usable: Rows, outputs: Outputs) -> NDArray[np.float32]:
+    """Return the target as the network answers it.
+
+    Raises:
+        UnusableColumn: it overflows.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        standardized: NDArray[np.float32] = ((target - outputs.mean) / outputs.scale).astype(np.float32)
+    if not (np.isfinite(standardized[usable]).all() and np.isfinite(outputs.scale)):
+        raise UnusableColumn(outputs.target)
+    return standardized
+
+
 def _encoded(table: Table, rows: Rows, inputs: Inputs) -> Iterator[NDArray[np.float64]]:
     """Encode some rows, piece by piece, for the encoded form is float64."""
     for start in range(0, len(rows), CHUNK_ROWS):
@@ -109,22 +134,44 @@ def _encoded(table: Table, rows: Rows, inputs: Inputs) -> Iterator[NDArray[np.fl
         yield encode(table.part(chunk, inputs.features), inputs.encoders)
 
 
-def _network_rows(table: Table, rows: Rows, inputs: Inputs, on_step: Callable[[], None]) -> NDArray[np.float32]:
+def _network_rows(
+    table: Table, rows: Rows, inputs: Inputs, on_wait: Callable[[], None], *, is_resident: bool = True
+) -> NDArray[np.float32]:
     """Encode and standardize some rows.
 
     Raises:
         UnusableColumn: a column overflows float32; names the first one.
     """
-    result = np.empty((len(rows), len(inputs.mean)), np.float32)
+    shape = (len(rows), len(inputs.mean))
+    result = np.empty(shape, np.float32) if is_resident or not len(rows) else _in_a_file(shape)
+    is_finite = np.ones(len(inputs.mean), bool)
     done = 0
     for encoded in _encoded(table, rows, inputs):
-        result[done : done + len(encoded)] = standardize(encoded, inputs)
+        ready = standardize(encoded, inputs)
+        result[done : done + len(encoded)] = ready
+        is_finite &= np.isfinite(ready).all(axis=0)
         done += len(encoded)
-        on_step()
-    lost = np.flatnonzero(~np.isfinite(result).all(axis=0))
+        on_wait()
+    lost = np.flatnonzero(~is_finite)
     if len(lost):
         raise UnusableColumn(inputs.encoded[lost[0]])
     return result
+
+
+def _in_a_file(shape: tuple[int, int]) -> "np.memmap[Any, np.dtype[np.float32]]":
+    """Return an array in a temporary file without a name, which not even ``kill -9`` leaves behind.
+
+    Raises:
+        NoRoom: the disk has not so much room; without taking it first, the process would die of a page it cannot write.
+    """
+    size = 4 * math.prod(shape)
+    with tempfile.TemporaryFile() as file:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            raise NoRoom(tempfile.gettempdir(), size, error.strerror or "") from None
+        return np.memmap(file, np.float32, "w+", shape=shape)
 
 
 def _split(
@@ -148,7 +195,7 @@ def _fit_inputs(
     columns: Mapping[str, Column],
     training: Rows,
     missing_words: Sequence[str],
-    on_step: Callable[[], None],
+    on_wait: Callable[[], None],
 ) -> Inputs:
     assert spec.features is not None
     encoders: list[Encoder] = []
@@ -161,7 +208,7 @@ def _fit_inputs(
         mean, scale = encoding.encoded_moments(encoder, values)
         means += mean.tolist()
         scales += scale.tolist()
-        on_step()
+        on_wait()
     if not spec.network.standardize:
         means, scales = [0.0] * len(means), [1.0] * len(scales)
     return Inputs(tuple(encoders), tuple(means), tuple(scales))

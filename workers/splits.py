@@ -10,10 +10,10 @@ from sklearn.model_selection import train_test_split
 
 from service.domain import dates
 from service.domain.datasets import Column
-from service.domain.errors import UnusableSplit
 from service.domain.jobs import PART_CODES
-from service.domain.spec import TrainingSpec
 from service.domain.splits import divide, part_named
+from service.domain.training_errors import UnusableSplit
+from service.domain.training_spec import TrainingSpec
 from service.domain.wording import shown
 
 Rows = NDArray[np.int64]

@@ -20,19 +20,18 @@ READY_LINE = "worker ready"
 @shared_task(name=TRAIN_TASK, ignore_result=True)  # type: ignore[untyped-decorator]  # Celery ships no types
 def train(job_id: str) -> None:
     """Run a job."""
-    from workers import attempt, training  # TensorFlow is for this process only, not for its parent
+    from workers import attempt  # TensorFlow is for this process only, not for its parent
 
-    try:
-        attempt.run(_database(), job_id, os.environ[NAME_VARIABLE], _settings().datasets_dir)
-    finally:
-        training.forget()
+    settings = _settings()
+    attempt.run(_database(), job_id, os.environ[NAME_VARIABLE], settings.datasets_dir, settings.resident_bytes)
 
 
 @worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]  # Celery ships no types
 def _warm_up(**_: object) -> None:
     """Import TensorFlow before the first job, so that it need not wait."""
-    from workers import attempt  # noqa: F401  # TensorFlow is for this process only, not for its parent
+    from workers import attempt, environment  # noqa: F401  # TensorFlow is for this process only
 
+    environment.configure(_settings().threads)
     print(READY_LINE, file=sys.__stdout__, flush=True)  # for the supervisor
 
 

@@ -18,7 +18,8 @@ pytestmark = [
 ]
 
 NETWORK = {"hidden_layers": 2, "units": 16}
-LONG = {"epochs": 5000, "early_stopping": None, "learning_rate": 1e-5}
+TWENTY_SECONDS = {"epochs": 2000, "early_stopping": None}
+LONG = {"epochs": 100_000, "early_stopping": None, "learning_rate": 1e-5}
 
 
 def wait_until(condition: object, seconds: float = 60) -> None:
@@ -84,7 +85,7 @@ def test_one_command_trains_serves_survives_and_remembers(tmp_path: Path) -> Non
         assert service.children("-m workers")[0] != worker
 
         # Ended in the middle of a training.
-        unfinished = service.post("/jobs", dataset="digits", network=NETWORK, training={"epochs": 40})
+        unfinished = service.post("/jobs", dataset="digits", network=NETWORK, training=TWENTY_SECONDS)
         wait_until(lambda: epoch(service, unfinished["id"]) >= 1)
 
     with sqlite3.connect(data_dir / "selfnorm.db") as database:
@@ -111,6 +112,17 @@ def test_killed_supervisor_takes_everything_with_it(tmp_path: Path) -> None:
         service.process.kill()
         service.process.wait()
         assert alive(below) == []
+
+
+def test_training_process_that_has_grown_large_is_replaced_after_its_job(tmp_path: Path) -> None:
+    with running(tmp_path / "data", SELFNORM_WORKER_MEMORY_BYTES="100000000") as service:
+        processes = []
+        for _ in range(2):
+            processes.append(service.children("spawn_main"))
+            job = service.post("/jobs", dataset="iris", network=NETWORK, training={"epochs": 2})
+            assert service.wait_for(job["id"])["state"] == "succeeded"
+            wait_until(lambda: service.children("spawn_main") not in ([], processes[-1]))
+        assert len({tuple(each) for each in processes}) == 2
 
 
 def test_port_in_use_is_said(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from sqlalchemy import delete, event, update
 from sqlalchemy.exc import OperationalError
 
 from service.domain.datasets import ARTICLE_TABLES, BOSTON_FEATURES
-from service.domain.errors import DatasetUnavailable, InvalidRows
+from service.domain.errors import InvalidRows
 from service.domain.jobs import Job, JobState
 from service.domain.limits import TableLimits
 from service.domain.table import Table
+from service.domain.training_errors import DatasetUnavailable
 from service.inference.sessions import SessionCache
 from service.storage import datasets, jobs, leases, models
 from service.storage.database import Database, database_time
@@ -31,6 +32,7 @@ from service.use_cases.predict import predict
 from tests.factories import stored_job
 from workers import attempt
 from workers.datasets import load
+from workers.lease import Cancelled
 
 SMALL: dict[str, Any] = {"network": {"hidden_layers": 1, "units": 8}, "training": {"epochs": 3, "test_fraction": 0.2}}
 ENDLESS: dict[str, Any] = {**SMALL, "training": {"epochs": 100_000, "early_stopping": None, "learning_rate": 1e-6}}
@@ -242,7 +244,7 @@ def test_job_lost_at_its_very_end_is_left_alone(sqlite_database: Database, monke
         with sqlite_database.write() as connection:
             connection.execute(update(job_table).values(lease_until=database_time(-1)))
             leases.sweep(connection)
-        raise attempt.Cancelled
+        raise Cancelled
 
     monkeypatch.setattr(attempt, "train", lose_and_cancel)
     attempt.run(sqlite_database, "job-1", "w1", None)
@@ -257,7 +259,24 @@ def test_diverged_training_fails_with_its_reason(database: Database) -> None:
     job = read(database)
     assert (job.state, job.error_code) == (JobState.FAILED, "training_diverged")
     assert job.error_detail is not None
-    assert "try a tenth of it" in job.error_detail
+    assert "epoch 1, step " in job.error_detail
+    assert "gave infinite activations" in job.error_detail
+
+
+def test_epochs_before_a_failure_are_stored(database: Database, tmp_path: Path) -> None:
+    """They come several at a time, and a training that fails has some left."""
+    rows = [f"{x},{x % 7}" for x in range(200)]
+    add_table(database, tmp_path, "x,y\n" + "\n".join(rows) + "\n")
+    training = {"optimizer": "sgd", "momentum": 0.0, "learning_rate": 3.0, "epochs": 1000, "early_stopping": None}
+    network = {"hidden_layers": 2, "units": 8}
+    stored_job(database, dataset="mine", target="y", task="regression", network=network, training=training)
+    attempt.run(database, "job-1", "w1", None)
+    job = read(database)
+    assert (job.state, job.error_code) == (JobState.FAILED, "training_diverged")
+    assert job.error_detail is not None
+    failed_in = int(job.error_detail.partition("epoch ")[2].partition(",")[0])
+    with database.read() as connection:
+        assert [stored.epoch for stored in jobs.epoch_records(connection, "job-1")] == list(range(1, failed_in))
 
 
 def test_data_set_that_is_gone_fails_the_job(database: Database) -> None:

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from service.domain.datasets import Column
 from service.domain.encoders import CategoricalEncoder, DateEncoder, NumericEncoder, Quantile, Robust
-from service.domain.errors import UnusableSplit
 from service.domain.jobs import PART_CODES
 from service.domain.spec import JobSpec, PreparationSpec
 from service.domain.table import Table
+from service.domain.training_errors import UnusableSplit
 from service.inference.rows import check
 from workers import encoding
 from workers.preparation import Prepared, prepare, standardize
@@ -112,7 +112,7 @@ def test_rows_without_a_target_are_in_no_part() -> None:
     split = split_of(table, columns, spec())
     together = np.concatenate([split.training, split.validation, split.test])
     assert sorted(together.tolist()) == np.flatnonzero(~np.isnan(table.columns["y"])).tolist()
-    assert np.isfinite(prepare(spec(), table, columns).training.target).all()
+    assert np.isfinite(prepare(spec(), table, columns).training.targets).all()
 
 
 def test_stored_split_has_one_code_per_row() -> None:
@@ -210,7 +210,7 @@ def test_groups_fill_a_part_up_to_the_rows_that_are_wanted() -> None:
 def test_classes_keep_their_share() -> None:
     data = prepare(spec("classification"), *messy())
     for part in (data.training, data.validation, data.test):
-        assert part.target.mean() == pytest.approx(2 / 3, abs=0.03)
+        assert part.targets.mean() == pytest.approx(2 / 3, abs=0.03)
 
 
 def test_whole_numbers_stay_classes_although_gaps_made_them_floats() -> None:
@@ -333,7 +333,7 @@ def test_many_rows_are_prepared_in_pieces() -> None:
     asked = JobSpec.model_validate({"dataset": "d", "target": "y", "features": ["x"], "task": "regression"})
     calls: list[None] = []
     data = prepare(
-        asked, table, {name: Column(name, "numeric", missing=0) for name in "xy"}, on_step=lambda: calls.append(None)
+        asked, table, {name: Column(name, "numeric", missing=0) for name in "xy"}, on_wait=lambda: calls.append(None)
     )
     standard = (table.columns["x"][data.split.training] - data.inputs.mean[0]) / data.inputs.scale[0]
     np.testing.assert_array_equal(data.training.rows[:, 0], standard.astype(np.float32))

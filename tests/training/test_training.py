@@ -10,20 +10,21 @@ import pytest
 from service.domain.completion import complete_spec
 from service.domain.datasets import Column, Dataset
 from service.domain.encoders import NumericEncoder, encode
-from service.domain.errors import ParityFailed, TrainingDiverged, UnusableColumn
 from service.domain.jobs import Measure
 from service.domain.limits import Limits
 from service.domain.models import Inputs, Outputs
 from service.domain.spec import JobSpec, MlpSpec, NetworkSpec, SnnSpec
 from service.domain.table import Table
+from service.domain.training_errors import ParityFailed, TrainingDiverged, UnusableColumn
 from service.inference.sessions import ServedNetwork
 from service.storage import datasets
 from service.storage.database import Database
 from service.tables import parquet
 from workers import export, metrics, training
 from workers import network as networks
+from workers.epochs import EpochEnd
 from workers.preparation import prepare
-from workers.training import BestEpoch, EpochEnd, TrainedNetwork, train
+from workers.training import TrainedNetwork, train
 
 Runner = Callable[..., tuple[TrainedNetwork, list[EpochEnd]]]
 
@@ -50,21 +51,12 @@ def described(table: Table) -> dict[str, Column]:
 
 @pytest.fixture
 def run(sqlite_database: Database) -> Runner:
-    def train_on(
-        name: str, on_step: Callable[[], None] = lambda: None, **fields: Any
-    ) -> tuple[TrainedNetwork, list[EpochEnd]]:
+    def train_on(name: str, **fields: Any) -> tuple[TrainedNetwork, list[EpochEnd]]:
         dataset, table = load(sqlite_database, name)
         spec = complete_spec(JobSpec.model_validate({"dataset": name, **fields}), dataset, Limits()).spec
         ends: list[EpochEnd] = []
         columns = {column.name: column for column in dataset.columns}
-        trained = train(
-            spec,
-            table,
-            columns,
-            official_test_rows=dataset.official_test_rows,
-            on_epoch=ends.append,
-            on_step=on_step,
-        )
+        trained = train(spec, table, columns, official_test_rows=dataset.official_test_rows, on_epoch=ends.append)
         return trained, ends
 
     return train_on
@@ -137,17 +129,6 @@ def test_integer_labels_come_back_as_integers(run: Runner) -> None:
     assert trained.outputs.classes == tuple(range(10))
 
 
-def test_step_hook_ends_a_training(run: Runner) -> None:
-    class Enough(Exception):
-        pass
-
-    def stop() -> None:
-        raise Enough
-
-    with pytest.raises(Enough):
-        run("iris", on_step=stop, network=SMALL, training=SHORT)
-
-
 def test_loss_that_is_not_finite_ends_with_a_diagnosis(run: Runner) -> None:
     with pytest.raises(TrainingDiverged, match="learning rate 10 is probably too high"):
         run(
@@ -182,9 +163,9 @@ def test_standardization_is_fitted_on_training_rows_only(sqlite_database: Databa
     np.testing.assert_allclose(data.training.rows.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(data.training.rows.std(axis=0), 1, atol=1e-5)
     assert np.abs(data.validation.rows.mean(axis=0)).max() > 1e-3
-    share = np.bincount(data.training.target) / len(data.training.target)
+    share = np.bincount(data.training.targets) / len(data.training.targets)
     for part in (data.validation, data.test):
-        np.testing.assert_allclose(np.bincount(part.target) / len(part.target), share, atol=0.03)
+        np.testing.assert_allclose(np.bincount(part.targets) / len(part.targets), share, atol=0.03)
 
 
 def test_official_test_rows_are_the_last_and_parts_do_not_overlap() -> None:
@@ -205,8 +186,8 @@ def test_classes_with_one_row_stay_in_training() -> None:
     spec = JobSpec.model_validate({**asked, "training": {"split": "stratified"}})
     data = prepare(spec, table, described(table))
     assert data.outputs.classes == ("a", "b", "lonely")
-    assert 2 in data.training.target
-    assert len(data.validation.target) == 8
+    assert 2 in data.training.targets
+    assert len(data.validation.targets) == 8
 
 
 NETWORKS: list[NetworkSpec] = [
@@ -298,20 +279,12 @@ def test_measure_that_is_not_finite_is_null_and_says_which_it_was() -> None:
     }
 
 
-def test_best_epoch_follows_the_monitor() -> None:
-    best = BestEpoch("val_accuracy", patience=2, min_delta=0.05)
-    assert [best.update(epoch, {"val_accuracy": value}) for epoch, value in enumerate([0.5, 0.52, 0.4, None], 1)] == [
-        True,
-        True,
-        False,
-        False,
-    ]
-    assert best.epoch == 2
-    assert best.should_stop(4), "0.52 is the best, but no improvement by 0.05"
-    crawling = BestEpoch("val_loss", patience=3, min_delta=0.1)
-    for epoch in range(1, 5):
-        crawling.update(epoch, {"val_loss": 1.0 - epoch * 1e-4})
-    assert (crawling.epoch, crawling.should_stop(4)) == (4, True), "improvements below min_delta do not count"
-    patient = BestEpoch("val_loss", patience=None, min_delta=0.0)
-    patient.update(1, {"val_loss": 1.0})
-    assert not patient.should_stop(1000)
+@pytest.mark.parametrize("spec", NETWORKS, ids=lambda spec: f"{spec.kind}-{spec.activation}-{spec.normalization}")
+@pytest.mark.parametrize("outputs", [1, 4])
+def test_kernels_can_be_drawn_without_building_the_network_again(spec: NetworkSpec, outputs: int) -> None:
+    network = networks.build(spec, 7, outputs, seed=3)
+    drawn = networks.draw_kernels(networks.build(spec, 7, outputs, seed=0), seed=3)
+    expected = {f"{layer.name}/kernel": layer.kernel.numpy() for layer in network.layers if hasattr(layer, "kernel")}
+    assert expected.keys() == drawn.keys()
+    for name, kernel in expected.items():
+        np.testing.assert_array_equal(kernel, drawn[name])
