@@ -13,6 +13,7 @@ import pytest
 from tests.processes import Service, alive, canonical, command, descendants, rows_of, running
 
 pytestmark = [
+    # Only Linux shows which processes are left, which is what these tests are about; CI runs on it.
     pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc"),
     pytest.mark.timeout(600),
 ]

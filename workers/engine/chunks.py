@@ -219,23 +219,14 @@ class Engine:
         """Add a chunk to the metrics, all its rows at once, and say what they have come to."""
         _, targets, _, weights, mask = examples
         rows_of_step = tf.reduce_sum(tf.cast(mask, losses.dtype), axis=1)
-        seen = [
-            (losses, None, rows_of_step),
-            *[
-                (
-                    tf.reshape(targets, [-1, 1]),
-                    tf.reshape(outputs, [-1, outputs.shape[-1]]),
-                    tf.reshape(weights, [-1]),
-                )
-            ]
-            * (len(self.metrics) - 1),
-        ]
+        targets, outputs = tf.reshape(targets, [-1, 1]), tf.reshape(outputs, [-1, outputs.shape[-1]])
         values = self.totals_layout.unpack(totals)
         after, measured = [], []
-        for metric, (first, second, weight) in zip(self.metrics, seen, strict=True):
+        for metric in self.metrics:
+            is_loss = metric is self.metrics[0]
+            seen, weight = ((losses,), rows_of_step) if is_loss else ((targets, outputs), tf.reshape(weights, [-1]))
             own, values = values[: len(metric.variables)], values[len(metric.variables) :]
-            arguments = (first,) if second is None else (first, second)
-            own = metric.stateless_update_state(own, *arguments, sample_weight=weight)
+            own = metric.stateless_update_state(own, *seen, sample_weight=weight)
             after += own
             measured.append(tf.cast(metric.stateless_result(own), losses.dtype))
         return self.totals_layout.pack(after), tf.stack(measured)
