@@ -1,25 +1,35 @@
-"""Watches over jobs in every API and worker process: takes them back from lost workers and rings again."""
+"""Watches over jobs in every API and worker process: takes them back from lost workers, and keeps house."""
 
 import logging
+import random
 import threading
+import time
+from collections import Counter
+from collections.abc import Collection
 
-from service.storage import leases
+from service.domain.jobs import Claim
+from service.storage import checkpoints, idempotency, leases, workers
 from service.storage.database import DATABASE_DOWN, Database
-from service.task_queue import Doorbell
+from service.storage.leases import ExpiredLease
 
 logger = logging.getLogger(__name__)
 
-SWEEP_SECONDS = 3.0
-MAX_MESSAGES = 100
-"""While so many messages lie with the broker, workers are busy, not deaf: more would only pile up."""
+SWEEP_SECONDS = 2.0
+LOOKS = 3
+"""A lease that has expired is taken when it was seen so in so many sweeps, one after the other.
+
+After the database was down, or hung, or its clock was set forward, all leases have expired, and workers that live renew
+theirs in between. Looks are counted, not seconds: while the database hangs, nobody looks.
+"""
+TIDY_SECONDS = 3600.0
 
 
 class Sweeper:
     """A thread that sweeps every few seconds; any number of processes may run one."""
 
-    def __init__(self, database: Database, doorbell: Doorbell) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._doorbell = doorbell
+        self._looks: Counter[ExpiredLease] = Counter()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
 
@@ -33,24 +43,43 @@ class Sweeper:
         self._thread.join(timeout=10)
 
     def _run(self) -> None:
+        tidy_at = time.monotonic() + random.uniform(SWEEP_SECONDS, TIDY_SECONDS)
         while not self._stop.wait(SWEEP_SECONDS):
             try:
-                sweep(self._database, self._doorbell)
+                self._look()
+                if time.monotonic() >= tidy_at:
+                    tidy_at = time.monotonic() + TIDY_SECONDS
+                    tidy(self._database)
             except DATABASE_DOWN as error:
                 logger.warning("the database does not answer the sweeper: %s", error)
             except Exception:  # a sweeper that has died leaves jobs lying; the next sweep may succeed
                 logger.exception("a sweep failed")
 
+    def _look(self) -> None:
+        with self._database.read() as connection:
+            expired = leases.expired(connection)
+            needs_sweep = leases.needs_sweep(connection)
+        self._looks = Counter({lease: self._looks[lease] + 1 for lease in expired})
+        if needs_sweep:
+            sweep(self._database, [lease.claim for lease, looks in self._looks.items() if looks >= LOOKS])
 
-def sweep(database: Database, doorbell: Doorbell) -> None:
-    """Sweep once; the doorbell rings after the commit."""
-    with database.read() as connection:
-        if not leases.needs_sweep(connection):
-            return
+
+def sweep(database: Database, lost: Collection[Claim] | None = None) -> None:
+    """Follow the database's clock, and take back the lost jobs, or all whose lease has expired.
+
+    Nobody is called: what waits in line again pauses first, and workers look by themselves.
+    """
     with database.write() as connection:
-        waiting = leases.sweep(connection)
-    if waiting and doorbell.waiting() >= MAX_MESSAGES:
-        return
-    for job_id in waiting:
-        if not doorbell.ring(job_id).result():
-            return
+        leases.follow_clock(connection)
+        leases.lose_expired(connection, lost)
+
+
+def tidy(database: Database) -> None:
+    """Forget what was kept for long enough: checkpoints of jobs that failed, answers to keys, workers that are gone."""
+    with database.write() as connection:
+        idempotency.purge(connection)
+        workers.purge(connection)
+        old = checkpoints.old_jobs(connection)
+    for job_id in old:
+        with database.write(alone=True) as connection:  # they may be large
+            checkpoints.purge(connection, job_id)

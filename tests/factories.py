@@ -5,6 +5,7 @@ from typing import Any
 
 from service.domain.completion import complete_spec
 from service.domain.datasets import Column, Dataset, TableReport
+from service.domain.jobs import EpochRecord, Progress, SavedState
 from service.domain.limits import Limits
 from service.domain.spec import JobSpec
 from service.storage import datasets, jobs
@@ -35,3 +36,18 @@ def stored_job(database: Database, job_id: str = "job-1", **spec: Any) -> str:
         completed = complete_spec(asked, datasets.get(connection, asked.dataset), Limits())
         jobs.add(connection, job_id, completed.spec.model_dump(mode="json"), completed.warnings)
     return job_id
+
+
+def measured(epoch: int) -> EpochRecord:
+    """What an epoch came to."""
+    return EpochRecord(epoch, {"loss": 1.0 / epoch, "val_loss": None}, 0.001, 0.5)
+
+
+def progress(epoch: int) -> Progress:
+    """How far a training of ten epochs is."""
+    return Progress(epoch, epoch / 10, 100.0, 2.0)
+
+
+def saved_state(epoch: int, step: int = 0, content: bytes | None = None) -> SavedState:
+    """A state that no training can go on from, but every store can keep; other places have other bytes."""
+    return SavedState(content or f"state of epoch {epoch}, step {step}".encode(), epoch, step)

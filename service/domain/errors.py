@@ -4,13 +4,16 @@ SelfnormError
 ├── InvalidInput            the caller must change the request; carries every violation
 │   ├── InvalidSpec             a job spec that does not fit its data or the limits
 │   ├── InvalidRows             rows that a model cannot take
-│   └── InvalidTable            an uploaded file that is no table
+│   ├── InvalidTable            an uploaded file that is no table
+│   └── IdempotencyKeyReused    a key under which another request came before
 ├── MalformedRequest        not even the form is right
-│   └── InvalidPageToken
+│   └── InvalidPageToken, InvalidIdempotencyKey
 ├── NotFound                UnknownDataset, UnknownJob, UnknownModel, UnknownVersion, UnknownAlias
 ├── Conflict                the thing exists, its state forbids it
-│   ├── JobIsFinal, JobIsNotFinal, SplitNotDrawn, DatasetInUse, DatasetHasJobs, DatasetIsBuiltin, DatasetNotHere
-│   └── ModelNotReady
+│   ├── JobIsFinal, JobIsNotFinal, JobIsCancelling, JobDidNotFail, SplitNotDrawn
+│   ├── DatasetInUse, DatasetHasJobs, DatasetIsBuiltin, DatasetIsGone, DatasetNotHere
+│   ├── ModelNotReady
+│   └── RequestStillRunning     the first request under this key has not been answered yet
 ├── TrainingFailed          a job ends as failed: training_errors.py
 ├── LeaseLost               another worker owns the job now; write nothing more
 └── CorruptBlob             stored bytes do not have their hash
@@ -63,6 +66,19 @@ class InvalidTable(InvalidInput):
     code = "invalid_table"
 
 
+class IdempotencyKeyReused(InvalidInput):
+    """Another request came under this key before."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self, key: str) -> None:
+        detail = (
+            f"the key {key[:64]!r} came before with another request, that is with another method, address, type or "
+            "body; repeat that request as it was, or give this one a key of its own"
+        )
+        super().__init__([Violation("header/Idempotency-Key", detail)])
+
+
 class MalformedRequest(SelfnormError):
     """The request has not the form that the contract describes."""
 
@@ -76,6 +92,19 @@ class InvalidPageToken(MalformedRequest):
 
     def __init__(self) -> None:
         super().__init__("page_token is not one that this service gave; take next_page_token from the page before")
+
+
+class InvalidIdempotencyKey(MalformedRequest):
+    """A key that cannot be one, or several."""
+
+    code = "invalid_idempotency_key"
+
+    def __init__(self, keys: list[str]) -> None:
+        got = f"{keys[0][:64]!r}, {len(keys[0])} characters" if len(keys) == 1 else f"{len(keys)} of them"
+        super().__init__(
+            f"the header Idempotency-Key must come once, with 1 to 255 printable ASCII characters; got {got}. "
+            "Take a random one, a UUID for example"
+        )
 
 
 class NotFound(SelfnormError):
@@ -140,8 +169,28 @@ class JobIsFinal(Conflict):
 
     code = "job_is_final"
 
+    def __init__(self, job_id: str, state: str, wanted: str) -> None:
+        super().__init__(f"job {job_id} has ended as {state}; only a job that has not ended can be {wanted}")
+
+
+class JobIsCancelling(Conflict):
+    """A job that is about to be cancelled can be neither paused nor resumed."""
+
+    code = "job_is_cancelling"
+
+    def __init__(self, job_id: str, wanted: str) -> None:
+        super().__init__(f"somebody asked to cancel job {job_id}, so it cannot be {wanted}")
+
+
+class JobDidNotFail(Conflict):
+    """Only a failed job can be tried again."""
+
+    code = "job_did_not_fail"
+
     def __init__(self, job_id: str, state: str) -> None:
-        super().__init__(f"job {job_id} has ended as {state}; only a job that has not ended can be cancelled")
+        super().__init__(
+            f"job {job_id} is {state}; only a failed job can be tried again. POST its spec to /jobs instead"
+        )
 
 
 class JobIsNotFinal(Conflict):
@@ -194,6 +243,15 @@ class DatasetIsBuiltin(Conflict):
         super().__init__(f"{dataset_id} is built in and cannot be changed or deleted; only uploads can")
 
 
+class DatasetIsGone(Conflict):
+    """A job cannot be tried again without its data set."""
+
+    code = "dataset_is_gone"
+
+    def __init__(self, job_id: str, dataset_id: str) -> None:
+        super().__init__(f"job {job_id} cannot be tried again: its data set {dataset_id} has been deleted")
+
+
 class DatasetNotHere(Conflict):
     """The rows of this built-in data set are not on this machine."""
 
@@ -215,6 +273,15 @@ class ModelNotReady(Conflict):
         super().__init__(
             f"model {name!r} has no version yet: its job {job_id} is {state}; wait with GET /jobs/{job_id}?wait=30"
         )
+
+
+class RequestStillRunning(Conflict):
+    """The first request under this key has not been answered yet."""
+
+    code = "request_still_running"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the request under the key {key[:64]!r} is still being served; repeat it in a second")
 
 
 class LeaseLost(SelfnormError):

@@ -1,6 +1,6 @@
 """What a job is and which states it can be in; knows nothing of how jobs are stored or run."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -10,10 +10,11 @@ Measure = float | int | str | None
 
 
 class JobState(StrEnum):
-    """The life of a job: queued -> running -> succeeded | failed, with cancelling -> cancelled beside it."""
+    """The life of a job, which ``docs/jobs.md`` tells state by state."""
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSED = "paused"
     CANCELLING = "cancelling"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -30,11 +31,43 @@ ACTIVE_STATES = frozenset(JobState) - FINAL_STATES
 HELD_STATES = frozenset({JobState.RUNNING, JobState.CANCELLING})
 """States in which a worker holds a lease on the job."""
 
+
+class EventKind(StrEnum):
+    """What can happen to a job."""
+
+    SUBMITTED = "submitted"
+    STARTED = "started"
+    """A worker has claimed it: ``attempt``, ``worker``, ``epoch`` from which it goes on."""
+    EPOCH = "epoch"
+    """An epoch is stored: ``epoch`` and what it measured."""
+    CANCEL_REQUESTED = "cancel_requested"
+    PAUSE_REQUESTED = "pause_requested"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    HANDED_BACK = "handed_back"
+    """Its worker was asked to end, stored it and returned it to the queue."""
+    WORKER_LOST = "worker_lost"
+    STALLED = "stalled"
+    """No step ended for a long time, so its worker was replaced."""
+    CHECKPOINT_DAMAGED = "checkpoint_damaged"
+    """A stored state did not have its hash; the training went on from an earlier ``epoch``."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+RESUMABLE_ERRORS = frozenset(
+    {"worker_lost", "stalled", "too_many_attempts", "out_of_memory", "no_room", "dataset_unavailable", "internal_error"}
+)
+"""Codes of failures after which a retry goes on from the last checkpoint; any other would only come again."""
+
 PART_CODES = {"training": 0, "validation": 1, "test": 2, "left_out": 255}
 """The byte that stands for a row's part in a stored split."""
 
 MAX_LOSSES = 3
-"""A job that has cost this many workers is failed: it is probably what kills them."""
+"""A job that has cost this many workers without a new checkpoint is failed: it is probably what kills them."""
+MAX_ATTEMPTS = 100
+"""A job that loses its worker in this attempt, or a later one, is failed, even if each came a little further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +94,8 @@ class Job:
     model_version: int | None
     error_code: str | None
     error_detail: str | None
+    pause_requested: bool
+    retry_of: str | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -104,6 +139,27 @@ class EpochRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedState:
+    """The state of a training as bytes, and where it stands."""
+
+    content: bytes
+    epoch: int
+    """Epochs that are finished."""
+    step: int
+    """Steps of the next one that are done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A stored state of a job's training; ``number`` counts up within the job."""
+
+    number: int
+    sha256: str
+    epoch: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far a training has come."""
 
@@ -117,7 +173,18 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a job; ``number`` counts up from 1 within it."""
+
+    number: int
+    kind: EventKind
+    data: dict[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Beat:
     """What a heartbeat brings back."""
 
-    cancel_requested: bool = field(default=False)
+    cancel_requested: bool = False
+    pause_requested: bool = False

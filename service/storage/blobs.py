@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from service.domain.errors import CorruptBlob
 from service.storage.database import upsert
-from service.storage.tables import blob_parts, blobs, datasets, jobs, model_versions
+from service.storage.tables import blob_parts, blobs, checkpoints, datasets, jobs, model_versions
 
 PART_BYTES = 1 << 20
 PARTS_AT_ONCE = 4
@@ -70,6 +70,7 @@ def delete_unused(connection: Connection, sha256: str) -> None:
     users = (
         select(datasets.c.id).where(datasets.c.sha256 == sha256),
         select(jobs.c.id).where(jobs.c.split_sha256 == sha256),
+        select(checkpoints.c.job_id).where(checkpoints.c.sha256 == sha256),
         select(model_versions.c.name).where(model_versions.c.weights_sha256 == sha256),
         select(model_versions.c.name).where(model_versions.c.onnx_sha256 == sha256),
     )

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import URL, DateTime, Engine, Float, Table, create_engine, event, literal
 from sqlalchemy import Connection as Connection
 from sqlalchemy.engine import Dialect, make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -18,11 +18,37 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
-DATABASE_DOWN = (OperationalError, InterfaceError, PoolTimeout)
-"""What SQLAlchemy raises when the database does not answer, or every connection stays busy."""
+from service.storage.watch import DatabaseDown, DatabaseWatch
+from service.storage.write_queue import WriteQueue
+
+DATABASE_DOWN = (OperationalError, InterfaceError, InternalError, PoolTimeout, DatabaseDown)
+"""What is raised when the database does not answer, or every connection stays busy."""
+
+DISK_FULL = "53100"
+"""PostgreSQL's code for it."""
+
+LOCK_NOT_AVAILABLE = "55P03"
 
 BUSY_TIMEOUT_SECONDS = 30
 CONNECT_TIMEOUT_SECONDS = 2
+LIBPQ_OPTIONS = {
+    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+    # A server whose machine has gone, or behind a network that has, is noticed after half a minute.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,
+}
+"""What a URL says of them counts more."""
+SERVER_OPTIONS = {
+    # Whoever is frozen, or has gone without a word, in the middle of a session keeps the locks of its rows: a worker
+    # those of its job, which nobody could then take from it or cancel.
+    "idle_in_transaction_session_timeout": "20s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "4",
+}
+"""What the server is told when a session begins."""
 
 
 def sqlite_url(path: Path) -> str:
@@ -80,34 +106,96 @@ class Database:
     BEGIN IMMEDIATE lost none.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience_seconds: float | None = None) -> None:
+        """Open nothing yet.
+
+        Nobody waits longer than ``patience_seconds`` for a connection or a lock; None is what a worker needs, which
+        would rather wait half a minute, or on PostgreSQL as long as it takes, than lose what it has done.
+        """
         parsed = make_url(url)
         self.dialect = parsed.get_backend_name()
+        longest = BUSY_TIMEOUT_SECONDS if patience_seconds is None else patience_seconds
+        self._queue = None
         if self.dialect == "sqlite":
-            engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+            engine = create_engine(parsed, connect_args={"timeout": longest}, pool_timeout=longest)
             event.listen(engine, "connect", _configure_sqlite)
-            event.listen(engine, "begin", _begin_sqlite)
+            event.listen(engine, "begin", self._begin_sqlite)
+            if patience_seconds is not None:
+                self._queue = WriteQueue(engine, patience_seconds)
+            asking = create_engine(parsed, connect_args={"timeout": 0.5}, pool_size=1, max_overflow=0)
+            question = "PRAGMA schema_version"  # one that SQLite cannot answer without the file
         else:
-            options = {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
-            engine = create_engine(parsed, connect_args=options, pool_pre_ping=True)
+            options = _libpq_options(parsed, patience_seconds)
+            engine = create_engine(parsed, connect_args=options, pool_pre_ping=True, pool_timeout=longest)
+            # The ping is for a connection that was closed while nothing was asked, which is no sign of trouble.
+            asking = create_engine(
+                parsed,
+                connect_args=options,
+                pool_pre_ping=True,
+                pool_size=1,
+                max_overflow=0,
+                isolation_level="AUTOCOMMIT",
+            )
+            question = "SELECT 1"
         self.engine: Engine = engine
-        self._writing = engine.execution_options(writes=True)
+        self.watch = DatabaseWatch(engine, asking, question, patience_seconds)
+        """Started by an API process, so that none of its threads waits for a database that does not answer."""
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open a session that only reads."""
+        """Open a session that only reads.
+
+        Raises:
+            DatabaseDown: the database does not answer at the moment.
+        """
+        self.watch.check()
         with self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """Open a session that commits when its block ends and leaves nothing behind when it raises."""
-        with self._writing.begin() as connection:
-            yield connection
+    def write(self, *, alone: bool = False) -> Iterator[Connection]:
+        """Open a session that commits when its block ends and leaves nothing behind when it raises.
+
+        In an API process on SQLite, sessions that come at once share a commit. One that writes for long is to be alone,
+        so that nobody else waits for its end.
+
+        Raises:
+            DatabaseDown: the database does not answer at the moment, or others have written to it for too long.
+        """
+        self.watch.check()
+        if self._queue is not None:
+            with self._queue.session(alone=alone) as connection:
+                yield connection
+            return
+        with self.engine.connect() as connection:
+            connection.execution_options(writes=True)
+            with connection.begin():
+                yield connection
 
     def close(self) -> None:
         """Close every connection of the pool."""
+        self.watch.stop()
         self.engine.dispose()
+
+    def _begin_sqlite(self, connection: Connection) -> None:
+        options = connection.get_execution_options()
+        if not options.get("writes", False):
+            connection.exec_driver_sql("BEGIN")
+        elif self._queue is None:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            self._queue.begin(connection, options["deadline"])
+
+
+def is_full(error: Exception) -> bool:
+    """Whether the database failed for want of room on its disk."""
+    original = getattr(error, "orig", None)
+    return getattr(original, "sqlstate", None) == DISK_FULL or "disk is full" in str(original)
+
+
+def is_locked(error: Exception) -> bool:
+    """Whether PostgreSQL gave up waiting for a lock that another session holds."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) == LOCK_NOT_AVAILABLE
 
 
 def upsert(connection: Connection, table: Table) -> Any:
@@ -128,6 +216,10 @@ def _configure_sqlite(connection: sqlite3.Connection, _entry: ConnectionPoolEntr
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+def _libpq_options(url: URL, patience_seconds: float | None) -> dict[str, Any]:
+    options = {name: value for name, value in LIBPQ_OPTIONS.items() if name not in url.query}
+    server = dict(SERVER_OPTIONS)
+    if patience_seconds is not None:
+        server["lock_timeout"] = f"{patience_seconds * 1000:.0f}"
+    ours = " ".join(f"-c {name}={value}" for name, value in server.items())
+    return {**options, "options": f"{ours} {url.query.get('options', '')}".strip()}

@@ -1,16 +1,23 @@
 """Jobs as users see them: added, read, listed, cancelled, deleted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, String, case, cast, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 
-from service.domain.errors import JobIsFinal, JobIsNotFinal, UnknownJob
-from service.domain.jobs import ACTIVE_STATES, EpochRecord, Job, JobState
-from service.storage import blobs, pages
+from service.domain.errors import JobDidNotFail, JobIsCancelling, JobIsFinal, JobIsNotFinal, UnknownJob
+from service.domain.jobs import ACTIVE_STATES, EpochRecord, EventKind, Job, JobState
+from service.storage import blobs, checkpoints, events, pages
 from service.storage.database import database_time
-from service.storage.tables import epochs, jobs
+from service.storage.tables import epochs, job_tags, jobs
+
+_latest, _best = epochs.alias("latest"), epochs.alias("best")
+_SELECT = (
+    select(jobs, _latest.c.metrics.label("latest_metrics"), _best.c.metrics.label("best_metrics"))
+    .outerjoin(_latest, (_latest.c.job_id == jobs.c.id) & (_latest.c.epoch == jobs.c.epoch))
+    .outerjoin(_best, (_best.c.job_id == jobs.c.id) & (_best.c.epoch == jobs.c.best_epoch))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +30,17 @@ class JobFilter:
     dataset: str | None = None
 
 
-def add(connection: Connection, job_id: str, spec: dict[str, Any], warnings: Sequence[str] = ()) -> None:
+def add(
+    connection: Connection,
+    job_id: str,
+    spec: dict[str, Any],
+    warnings: Sequence[str] = (),
+    retry_of: str | None = None,
+) -> None:
     """Store a new job as queued; ``spec`` is complete."""
-    connection.execute(
-        insert(jobs).values(
+    stored = connection.execute(
+        insert(jobs)
+        .values(
             id=job_id,
             state=JobState.QUEUED,
             spec=spec,
@@ -34,10 +48,16 @@ def add(connection: Connection, job_id: str, spec: dict[str, Any], warnings: Seq
             model_name=spec["model"],
             tags=spec["tags"],
             warnings=list(warnings),
+            last_event=1,
             epochs=spec["training"]["epochs"],
-            rung_at=database_time(),
+            retry_of=retry_of,
         )
+        .returning(jobs.c.number)
     )
+    number = stored.scalar_one()
+    if tags := dict.fromkeys(spec["tags"]):
+        connection.execute(insert(job_tags), [{"tag": tag, "number": number} for tag in tags])
+    events.begin(connection, job_id, EventKind.SUBMITTED)
 
 
 def get(connection: Connection, job_id: str) -> Job:
@@ -46,15 +66,27 @@ def get(connection: Connection, job_id: str) -> Job:
     Raises:
         UnknownJob: there is none with this id.
     """
-    row = connection.execute(_select_jobs().where(jobs.c.id == job_id)).mappings().first()
+    row = connection.execute(_SELECT.where(jobs.c.id == job_id)).mappings().first()
     if row is None:
         raise UnknownJob(job_id)
-    return _job(row)
+    return _jobs(connection, [row])[0]
+
+
+def state_of(connection: Connection, job_id: str) -> JobState:
+    """Read what a job is doing.
+
+    Raises:
+        UnknownJob: there is none with this id.
+    """
+    state = connection.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar()
+    if state is None:
+        raise UnknownJob(job_id)
+    return JobState(state)
 
 
 def list_page(connection: Connection, wanted: JobFilter, page: pages.PageRequest) -> pages.Page[Job]:
     """List jobs, newest first."""
-    query = _select_jobs()
+    query, number = _SELECT, jobs.c.number
     if wanted.state is not None:
         query = query.where(jobs.c.state == wanted.state)
     if wanted.model is not None:
@@ -62,10 +94,19 @@ def list_page(connection: Connection, wanted: JobFilter, page: pages.PageRequest
     if wanted.dataset is not None:
         query = query.where(jobs.c.dataset_id == wanted.dataset)
     if wanted.tag is not None:
-        # Tags hold no quotes (their format forbids them), so the quoted word in the JSON text is the tag itself.
-        query = query.where(cast(jobs.c.tags, String).contains(f'"{wanted.tag}"', autoescape=True))
-    rows, token = pages.fetch(connection, query, jobs.c.number, page)
-    return pages.Page([_job(row) for row in rows], token)
+        # In the order of the tags' own index, so that nothing but the page is read.
+        query, number = query.join(job_tags, job_tags.c.number == jobs.c.number), job_tags.c.number
+        query = query.where(job_tags.c.tag == wanted.tag)
+    rows, token = pages.fetch(connection, query, number, page)
+    return pages.Page(_jobs(connection, rows), token)
+
+
+def add_epochs(connection: Connection, job_id: str, records: Sequence[EpochRecord]) -> None:
+    """Add epochs to a job, and to its log."""
+    if records:
+        connection.execute(insert(epochs), [{"job_id": job_id, **asdict(measured)} for measured in records])
+        news = [(EventKind.EPOCH, {"epoch": measured.epoch, **measured.metrics}) for measured in records]
+        events.append_all(connection, job_id, news)
 
 
 def epoch_records(connection: Connection, job_id: str) -> list[EpochRecord]:
@@ -78,37 +119,87 @@ def epoch_records(connection: Connection, job_id: str) -> list[EpochRecord]:
 
 
 def request_cancel(connection: Connection, job_id: str) -> None:
-    """Cancel a queued job at once; ask the worker of a running one to stop.
+    """Cancel a job that nobody runs at once; ask the worker of a running one to stop.
 
     Raises:
         UnknownJob: there is none with this id.
         JobIsFinal: it has succeeded or failed.
     """
-    # One statement: between two, a worker could hand the job back and neither would find it.
-    queued = jobs.c.state == JobState.QUEUED
-    connection.execute(
-        update(jobs)
-        .where(jobs.c.id == job_id, jobs.c.state.in_((JobState.QUEUED, JobState.RUNNING)))
-        .values(
-            state=case((queued, JobState.CANCELLED.value), else_=JobState.CANCELLING.value),
-            finished_at=case((queued, database_time()), else_=None),
-        )
-    )
-    state = _state(connection, job_id)
-    if state not in (JobState.CANCELLED, JobState.CANCELLING):
-        raise JobIsFinal(job_id, state)
+    state = _hold(connection, job_id)["state"]
+    if state == JobState.RUNNING:
+        _change(connection, job_id, EventKind.CANCEL_REQUESTED, state=JobState.CANCELLING)
+    elif state in (JobState.QUEUED, JobState.PAUSED):
+        _change(connection, job_id, EventKind.CANCELLED, state=JobState.CANCELLED, finished_at=database_time())
+        checkpoints.drop(connection, job_id)
+    elif state not in (JobState.CANCELLED, JobState.CANCELLING):
+        raise JobIsFinal(job_id, state, "cancelled")
+
+
+def request_pause(connection: Connection, job_id: str) -> None:
+    """Take a waiting job out of the line; ask the worker of a running one to store it and stop.
+
+    Raises:
+        UnknownJob: there is none with this id.
+        JobIsFinal: it has ended.
+        JobIsCancelling: somebody asked to cancel it.
+    """
+    job = _unfinished(connection, job_id, "paused")
+    if job["state"] == JobState.QUEUED:
+        _change(connection, job_id, EventKind.PAUSED, state=JobState.PAUSED)
+    elif job["state"] == JobState.RUNNING and not job["pause_requested"]:
+        _change(connection, job_id, EventKind.PAUSE_REQUESTED, pause_requested=True)
+
+
+def resume(connection: Connection, job_id: str) -> None:
+    """Put a paused job back in line, or take a request to pause back.
+
+    Raises:
+        UnknownJob: there is none with this id.
+        JobIsFinal: it has ended.
+        JobIsCancelling: somebody asked to cancel it.
+    """
+    job = _unfinished(connection, job_id, "resumed")
+    if job["pause_requested"]:
+        _change(connection, job_id, EventKind.RESUMED, pause_requested=False)
+    elif job["state"] == JobState.PAUSED:
+        _change(connection, job_id, EventKind.RESUMED, state=JobState.QUEUED, claimable_at=database_time())
+
+
+def retry(connection: Connection, job_id: str, new_id: str) -> None:
+    """Store a new job that goes on from the last checkpoint of a failed one, or from the beginning if it has none.
+
+    Raises:
+        UnknownJob: there is none with this id.
+        JobDidNotFail: it has not failed.
+    """
+    _hold(connection, job_id)
+    failed = get(connection, job_id)
+    if failed.state is not JobState.FAILED:
+        raise JobDidNotFail(job_id, failed.state)
+    add(connection, new_id, failed.spec, failed.warnings, retry_of=job_id)
+    newest = checkpoints.newest(connection, job_id)
+    if newest is None:
+        return
+    checkpoints.copy(connection, job_id, new_id)
+    done = [measured for measured in epoch_records(connection, job_id) if measured.epoch <= newest.epoch]
+    add_epochs(connection, new_id, done)
+    best = failed.best_epoch if failed.best_epoch is not None and failed.best_epoch <= newest.epoch else None
+    values = {"epoch": newest.epoch, "best_epoch": best, "last_checkpoint": newest.number}
+    fraction = newest.epoch / failed.epochs
+    connection.execute(update(jobs).where(jobs.c.id == new_id).values(fraction=fraction, **values))
 
 
 def remove(connection: Connection, job_id: str) -> None:
-    """Delete a job that has ended, with its epochs; its model stays.
+    """Delete a job that has ended, with its epochs and events; its model stays.
 
     Raises:
         UnknownJob: there is none with this id.
         JobIsNotFinal: it has not ended.
     """
-    state = _state(connection, job_id)
+    state = JobState(_hold(connection, job_id)["state"])
     if not state.is_final:
         raise JobIsNotFinal(job_id, state)
+    checkpoints.drop(connection, job_id)
     split = connection.execute(delete(jobs).where(jobs.c.id == job_id).returning(jobs.c.split_sha256)).scalar()
     if split is not None:
         blobs.delete_unused(connection, split)
@@ -121,9 +212,10 @@ def split(connection: Connection, job_id: str) -> bytes | None:
         UnknownJob: there is none with this id.
         CorruptBlob: it is damaged.
     """
-    _state(connection, job_id)
-    sha256 = connection.execute(select(jobs.c.split_sha256).where(jobs.c.id == job_id)).scalar()
-    return None if sha256 is None else blobs.get(connection, sha256)
+    row = connection.execute(select(jobs.c.split_sha256).where(jobs.c.id == job_id)).first()
+    if row is None:
+        raise UnknownJob(job_id)
+    return None if row.split_sha256 is None else blobs.get(connection, row.split_sha256)
 
 
 def count_active(connection: Connection, dataset_id: str) -> int:
@@ -134,42 +226,54 @@ def count_active(connection: Connection, dataset_id: str) -> int:
 
 def newest_for_model(connection: Connection, model_name: str) -> Job | None:
     """Return the newest unfinished job that will register this model, if there is one."""
-    query = _select_jobs().where(jobs.c.model_name == model_name, jobs.c.state.in_(ACTIVE_STATES))
+    query = _SELECT.where(jobs.c.model_name == model_name, jobs.c.state.in_(ACTIVE_STATES))
     row = connection.execute(query.order_by(jobs.c.number.desc()).limit(1)).mappings().first()
-    return _job(row) if row else None
+    return _jobs(connection, [row])[0] if row else None
 
 
-def _state(connection: Connection, job_id: str) -> JobState:
-    state = connection.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar()
-    if state is None:
+def _hold(connection: Connection, job_id: str) -> RowMapping:
+    """Read what a job is doing, and keep its row until the transaction ends, so that no worker changes it meanwhile."""
+    query = select(jobs.c.state, jobs.c.pause_requested).where(jobs.c.id == job_id).with_for_update()
+    row = connection.execute(query).mappings().first()
+    if row is None:
         raise UnknownJob(job_id)
-    return JobState(state)
+    return row
 
 
-def _select_jobs() -> Select[Any]:
-    latest, best, earlier = epochs.alias("latest"), epochs.alias("best"), jobs.alias("earlier")
-    ahead = (
-        select(func.count())
-        .select_from(earlier)
-        .where(earlier.c.state == JobState.QUEUED, earlier.c.number < jobs.c.number)
-        .scalar_subquery()
-    )
-    return (
-        select(
-            jobs, latest.c.metrics.label("latest_metrics"), best.c.metrics.label("best_metrics"), ahead.label("ahead")
-        )
-        .outerjoin(latest, (latest.c.job_id == jobs.c.id) & (latest.c.epoch == jobs.c.epoch))
-        .outerjoin(best, (best.c.job_id == jobs.c.id) & (best.c.epoch == jobs.c.best_epoch))
-    )
+def _unfinished(connection: Connection, job_id: str, wanted: str) -> RowMapping:
+    job = _hold(connection, job_id)
+    state = JobState(job["state"])
+    if state.is_final:
+        raise JobIsFinal(job_id, state, wanted)
+    if state is JobState.CANCELLING:
+        raise JobIsCancelling(job_id, wanted)
+    return job
 
 
-def _job(row: RowMapping) -> Job:
-    state = JobState(row["state"])
+def _change(connection: Connection, job_id: str, kind: EventKind, **values: Any) -> None:
+    connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+    events.append(connection, job_id, kind)
+
+
+def _jobs(connection: Connection, rows: Sequence[RowMapping]) -> list[Job]:
+    """Make jobs of rows; those that wait are told how many wait before them, counted once for all of them."""
+    numbers = [row["number"] for row in rows if row["state"] == JobState.QUEUED]
+    if not numbers:
+        return [_job(row, None) for row in rows]
+    queued, first = jobs.c.state == JobState.QUEUED, min(numbers)
+    before = connection.execute(select(func.count()).where(queued, jobs.c.number < first)).scalar_one()
+    between = select(jobs.c.number).where(queued, jobs.c.number.between(first, max(numbers))).order_by(jobs.c.number)
+    line = numbers if len(numbers) == 1 else connection.execute(between).scalars()
+    positions = {number: before + place for place, number in enumerate(line, 1)}
+    return [_job(row, positions.get(row["number"])) for row in rows]
+
+
+def _job(row: RowMapping, queue_position: int | None) -> Job:
     latest, best = row["latest_metrics"], row["best_metrics"]
     return Job(
         id=row["id"],
         number=row["number"],
-        state=state,
+        state=JobState(row["state"]),
         spec=row["spec"],
         dataset_id=row["dataset_id"],
         model_name=row["model_name"],
@@ -187,10 +291,12 @@ def _job(row: RowMapping) -> Job:
         model_version=row["model_version"],
         error_code=row["error_code"],
         error_detail=row["error_detail"],
+        pause_requested=row["pause_requested"],
+        retry_of=row["retry_of"],
         created_at=row["created_at"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],
-        queue_position=row["ahead"] + 1 if state == JobState.QUEUED else None,
+        queue_position=queue_position,
         latest={"epoch": row["epoch"], **latest} if latest else None,
         best={"epoch": row["best_epoch"], **best} if best else None,
     )

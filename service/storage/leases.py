@@ -1,94 +1,145 @@
 """Who runs which job: claim, heartbeat, progress, the end, and what happens when a worker is lost.
 
-Every statement is one conditional UPDATE. A claim carries a fence that counts up with each claim; a write under
-an old fence changes no row, so a worker that wakes up late can do no harm. Time is the database's.
+Every write of a worker is conditional: a claim carries a fence that counts up with each claim, and a write under an
+old fence changes no row, so a worker that wakes up late can do no harm. Time is the database's.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Update, and_, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Update, and_, case, delete, func, or_, select, update
 
 from service.domain.errors import LeaseLost
-from service.domain.jobs import HELD_STATES, MAX_LOSSES, Beat, Claim, EpochRecord, JobState, Measure, Progress
-from service.storage import blobs
-from service.storage.database import database_time, upsert
+from service.domain.jobs import (
+    HELD_STATES,
+    MAX_ATTEMPTS,
+    MAX_LOSSES,
+    RESUMABLE_ERRORS,
+    Beat,
+    Checkpoint,
+    Claim,
+    EpochRecord,
+    EventKind,
+    JobState,
+    Measure,
+    Progress,
+    SavedState,
+)
+from service.storage import blobs, checkpoints, events
+from service.storage.database import database_time
+from service.storage.jobs import add_epochs
 from service.storage.tables import epochs, jobs
 
 LEASE_SECONDS = 30.0
 HEARTBEAT_SECONDS = 3.0
-RING_AGAIN_SECONDS = 10.0
 BACK_OFF_SECONDS = 2.0
-MAX_RINGS_AT_ONCE = 10
+LOST_AT_ONCE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiredLease:
+    """A job whose worker has not renewed its lease in time."""
+
+    claim: Claim
+    until: datetime
+
+
+_MINE = (jobs.c.epoch, jobs.c.state, jobs.c.last_checkpoint, jobs.c.pause_requested)
 
 
 def claim(connection: Connection, job_id: str, worker: str) -> Claim | None:
-    """Take a queued job; None where it is not to be had (a message delivered twice, a cancelled job).
+    """Take a queued job; None where it is not to be had (a message delivered twice, a cancelled job)."""
+    return _claim(connection, jobs.c.id == job_id, worker)
 
-    Epochs of an earlier attempt are removed: every attempt starts at the beginning.
+
+def claim_next(connection: Connection, worker: str) -> Claim | None:
+    """Take the job that waits longest; None where none waits."""
+    oldest = select(jobs.c.id).where(_claimable()).order_by(jobs.c.number).limit(1).with_for_update(skip_locked=True)
+    return _claim(connection, jobs.c.id == oldest.scalar_subquery(), worker)
+
+
+def has_claimable(connection: Connection) -> bool:
+    """Whether a job waits; spares the write lock when none does."""
+    return connection.execute(select(jobs.c.id).where(_claimable()).limit(1)).first() is not None
+
+
+def word(connection: Connection, held: Claim) -> Beat:
+    """Read what somebody asked of a job.
+
+    Raises:
+        LeaseLost: another worker owns the job, or it has ended.
     """
-    statement = (
-        update(jobs)
-        .where(jobs.c.id == job_id, jobs.c.state == JobState.QUEUED, jobs.c.claimable_at <= database_time())
-        .values(
-            state=JobState.RUNNING,
-            fence=jobs.c.fence + 1,
-            worker=worker,
-            lease_until=database_time(LEASE_SECONDS),
-            started_at=func.coalesce(jobs.c.started_at, database_time()),
-            epoch=0,
-            fraction=None,
-            best_epoch=None,
-            rows_per_second=None,
-            eta_seconds=None,
-        )
-        .returning(jobs.c.fence)
-    )
-    fence = connection.execute(statement).scalar()
-    if fence is None:
-        return None
-    connection.execute(delete(epochs).where(epochs.c.job_id == job_id))
-    return Claim(job_id, fence, worker)
+    row = connection.execute(select(*_MINE).where(_is_held(held))).mappings().first()
+    if row is None:
+        raise LeaseLost(held.job_id, held.fence)
+    return Beat(row["state"] == JobState.CANCELLING, row["pause_requested"])
 
 
 def heartbeat(connection: Connection, held: Claim) -> Beat:
-    """Renew the lease and bring back whether somebody asked to cancel.
+    """Renew the lease and bring back what somebody asked.
 
     Raises:
         LeaseLost: another worker owns the job, or it has ended.
     """
-    statement = _held(held).values(lease_until=database_time(LEASE_SECONDS)).returning(jobs.c.state)
-    state = connection.execute(statement).scalar()
-    if state is None:
-        raise LeaseLost(held.job_id, held.fence)
-    return Beat(cancel_requested=state == JobState.CANCELLING)
+    _write(connection, held, lease_until=database_time(LEASE_SECONDS))
+    return word(connection, held)
 
 
-def record_progress(
-    connection: Connection, held: Claim, progress: Progress, best_epoch: int, records: Sequence[EpochRecord] = ()
+def record_progress(connection: Connection, held: Claim, progress: Progress) -> None:
+    """Store how far a job has come within its epoch.
+
+    Raises:
+        LeaseLost: another worker owns the job, or it has ended.
+    """
+    _write(connection, held, **_pace(progress), lease_until=database_time(LEASE_SECONDS))
+
+
+def record(
+    connection: Connection,
+    held: Claim,
+    progress: Progress,
+    best_epoch: int,
+    records: Sequence[EpochRecord],
+    saved: SavedState | None = None,
 ) -> None:
-    """Store how far a job has come, and what its latest epochs measured.
+    """Store what epochs measured, with the state from which a training goes on after them, and say so in the log.
+
+    What is stored never has to be trained again: without a state, only the end of the job may follow.
 
     Raises:
         LeaseLost: another worker owns the job, or it has ended.
     """
-    _write(
-        connection,
-        held,
-        epoch=progress.epoch,
-        fraction=progress.fraction,
-        rows_per_second=progress.rows_per_second,
-        eta_seconds=progress.eta_seconds,
-        best_epoch=best_epoch or None,
-        lease_until=database_time(LEASE_SECONDS),
-    )
-    if not records:
-        return
-    # A commit whose answer was lost is tried again, so the rows may be there already.
-    rows = upsert(connection, epochs).values([{"job_id": held.job_id, **asdict(record)} for record in records])
-    measured = {name: rows.excluded[name] for name in ("metrics", "learning_rate", "seconds")}
-    connection.execute(rows.on_conflict_do_update(index_elements=[epochs.c.job_id, epochs.c.epoch], set_=measured))
+    sha256 = None if saved is None else blobs.put(connection, saved.content)  # before anybody waits for the job's row
+    mine = _hold(connection, held)
+    # A commit whose answer was lost is tried again, so that the first of them may be stored already.
+    fresh = [measured for measured in records if measured.epoch > mine["epoch"]]
+    values: dict[str, Any] = {**_pace(progress), "epoch": progress.epoch, "best_epoch": best_epoch or None}
+    if saved is not None:
+        number = mine["last_checkpoint"] + 1
+        values |= {"last_checkpoint": number, "losses": 0}
+    _write(connection, held, **values, lease_until=database_time(LEASE_SECONDS))
+    add_epochs(connection, held.job_id, fresh)
+    if saved is not None and sha256 is not None:
+        checkpoints.add(connection, held.job_id, Checkpoint(number, sha256, saved.epoch, saved.step))
+
+
+def go_back(connection: Connection, held: Claim, damaged: Checkpoint | None, reason: str) -> None:
+    """Forget a state that cannot be used, and the epochs that only it stands for; where there is none, every epoch.
+
+    Raises:
+        LeaseLost: another worker owns the job, or it has ended.
+    """
+    _hold(connection, held)
+    if damaged is not None:
+        checkpoints.remove(connection, held.job_id, damaged.number)
+    before = checkpoints.newest(connection, held.job_id)
+    epoch = 0 if before is None else before.epoch
+    still = case((jobs.c.best_epoch <= epoch, jobs.c.best_epoch), else_=None)
+    _write(connection, held, epoch=epoch, best_epoch=still)
+    connection.execute(delete(epochs).where(epochs.c.job_id == held.job_id, epochs.c.epoch > epoch))
+    events.append(connection, held.job_id, EventKind.CHECKPOINT_DAMAGED, epoch=epoch, reason=reason)
 
 
 def record_split(connection: Connection, held: Claim, content: bytes) -> None:
@@ -97,7 +148,11 @@ def record_split(connection: Connection, held: Claim, content: bytes) -> None:
     Raises:
         LeaseLost: another worker owns the job, or it has ended.
     """
-    _write(connection, held, split_sha256=blobs.put(connection, content))
+    before = connection.execute(select(jobs.c.split_sha256).where(jobs.c.id == held.job_id)).scalar()
+    sha256 = blobs.put(connection, content)
+    _write(connection, held, split_sha256=sha256)
+    if before not in (None, sha256):
+        blobs.delete_unused(connection, before)
 
 
 def succeed(
@@ -116,90 +171,178 @@ def succeed(
             best_epoch=best_epoch,
             test_metrics=test_metrics,
             model_version=version,
+            fraction=1.0,
             eta_seconds=0.0,
             **_let_go(),
         )
     )
     if connection.execute(statement).rowcount == 0:
         raise LeaseLost(held.job_id, held.fence)
+    events.append(connection, held.job_id, EventKind.SUCCEEDED, version=version)
+    checkpoints.drop(connection, held.job_id)
 
 
 def fail(connection: Connection, held: Claim, code: str, detail: str) -> None:
-    """End a job with its reason.
+    """End a job with its reason, or as cancelled where somebody asked for that.
+
+    Its states stay for a retry, unless that would only come to the same end.
 
     Raises:
         LeaseLost: another worker owns the job, or it has ended.
     """
+    if _hold(connection, held)["state"] == JobState.CANCELLING:
+        leave(connection, held)
+        return
     _write(connection, held, state=JobState.FAILED, error_code=code, error_detail=detail, **_let_go())
+    events.append(connection, held.job_id, EventKind.FAILED, code=code, detail=detail)
+    if code not in RESUMABLE_ERRORS:
+        checkpoints.drop(connection, held.job_id)
 
 
-def finish_cancel(connection: Connection, held: Claim) -> None:
-    """End a job that somebody asked to cancel.
+def leave(connection: Connection, held: Claim, kind: EventKind | None = None, **values: Any) -> JobState:
+    """Let go of a job that has not ended; return where it goes.
+
+    One that somebody asked to cancel is cancelled, one that somebody asked to pause is paused, any other waits in line
+    again. ``kind`` is what the log says besides.
 
     Raises:
         LeaseLost: another worker owns the job, or it has ended.
     """
-    _write(connection, held, state=JobState.CANCELLED, **_let_go())
+    mine = _hold(connection, held)
+    goes = JobState.QUEUED
+    if mine["state"] == JobState.CANCELLING:
+        goes = JobState.CANCELLED
+    elif mine["pause_requested"]:
+        goes = JobState.PAUSED
+    let_go = _let_go() if goes.is_final else {**_let_go(), "finished_at": None}
+    _write(connection, held, **{"state": goes, "claimable_at": database_time(), **let_go, **values})
+    if kind is not None:
+        events.append(connection, held.job_id, kind, attempt=held.fence)
+    if goes is not JobState.QUEUED:
+        events.append(connection, held.job_id, EventKind(goes.value))
+    if goes.is_final:
+        checkpoints.drop(connection, held.job_id)
+    return goes
+
+
+def lose(connection: Connection, held: Claim, kind: EventKind = EventKind.WORKER_LOST) -> JobState:
+    """Take a job from a worker that was lost, or that has stalled; return where it goes.
+
+    A loss sends it back to the queue with a pause that grows; the third without a new checkpoint fails it, for it is
+    probably the job that kills its workers.
+
+    Raises:
+        LeaseLost: another worker owns the job, or it has ended.
+    """
+    mine = _hold(connection, held)
+    losses = connection.execute(select(jobs.c.losses).where(jobs.c.id == held.job_id)).scalar_one() + 1
+    goes_on = mine["state"] == JobState.RUNNING and not mine["pause_requested"]
+    if goes_on and (losses >= MAX_LOSSES or held.fence >= MAX_ATTEMPTS):
+        events.append(connection, held.job_id, kind, attempt=held.fence)
+        code, detail = _gave_up(kind, held.fence, losses)
+        _write(connection, held, losses=losses)
+        fail(connection, held, code, detail)
+        return JobState.FAILED
+    pause = BACK_OFF_SECONDS * 4 ** (losses - 1)
+    return leave(connection, held, kind, losses=losses, claimable_at=database_time(pause))
+
+
+def expired(connection: Connection) -> list[ExpiredLease]:
+    """List the leases that have expired."""
+    columns = (jobs.c.id, jobs.c.fence, jobs.c.worker, jobs.c.lease_until)
+    rows = connection.execute(select(*columns).where(_expired()).order_by(jobs.c.number).limit(LOST_AT_ONCE))
+    return [ExpiredLease(_claim_of(row), row["lease_until"]) for row in rows.mappings()]
+
+
+def lose_expired(connection: Connection, among: Collection[Claim] | None = None) -> None:
+    """Take back every job whose lease has expired; ``among`` says which of them may be taken."""
+    columns = (jobs.c.id, jobs.c.fence, jobs.c.worker)
+    query = select(*columns).where(_expired()).order_by(jobs.c.number).limit(LOST_AT_ONCE)
+    rows = connection.execute(query.with_for_update(skip_locked=True)).mappings().all()
+    for held in map(_claim_of, rows):
+        if among is None or held in among:
+            lose(connection, held)
 
 
 def hand_back(connection: Connection, worker: str) -> None:
-    """Return everything that a stopping worker holds to the queue; what was being cancelled is cancelled."""
-    connection.execute(
-        update(jobs)
-        .where(jobs.c.worker == worker, jobs.c.state.in_(HELD_STATES))
-        .values(**_after_leaving(JobState.QUEUED), claimable_at=database_time(), rung_at=None)
-    )
+    """Take back everything that a stopping worker still holds."""
+    columns = (jobs.c.id, jobs.c.fence, jobs.c.worker)
+    query = select(*columns).where(jobs.c.worker == worker, jobs.c.state.in_(HELD_STATES)).with_for_update()
+    rows = connection.execute(query).mappings().all()
+    for row in rows:
+        leave(connection, _claim_of(row), EventKind.HANDED_BACK)
 
 
 def needs_sweep(connection: Connection) -> bool:
     """Whether a sweep would change anything; spares the write lock when all is well."""
-    query = select(jobs.c.id).where(or_(_expired(), _unheard())).limit(1)
+    query = select(jobs.c.id).where(or_(_expired(), _beyond_clock(), _waits_beyond_clock())).limit(1)
     return connection.execute(query).first() is not None
 
 
-def sweep(connection: Connection) -> list[str]:
-    """Take jobs back from lost workers; return the ids for which the doorbell must ring again.
+def follow_clock(connection: Connection) -> None:
+    """Shorten what cannot be: a lease or a pause that ends later than any that is given, for the clock was set back."""
+    connection.execute(update(jobs).where(_beyond_clock()).values(lease_until=database_time(LEASE_SECONDS)))
+    connection.execute(update(jobs).where(_waits_beyond_clock()).values(claimable_at=database_time()))
 
-    A loss sends a job back to the queue with a pause that grows; the third fails it, for it is probably the job
-    that kills its workers. Any number of processes may sweep at once.
-    """
-    expired = _expired()
-    lost_too_often = and_(jobs.c.state == JobState.RUNNING, jobs.c.losses + 1 >= MAX_LOSSES)
-    connection.execute(
+
+def _claim(connection: Connection, which: ColumnElement[bool], worker: str) -> Claim | None:
+    statement = (
         update(jobs)
-        .where(expired, lost_too_often)
+        .where(which, _claimable())
         .values(
-            state=JobState.FAILED,
-            losses=jobs.c.losses + 1,
-            error_code="worker_lost",
-            error_detail=f"{MAX_LOSSES} workers were lost while they ran this job, which probably needs more memory "
-            "than a worker has; try a smaller network or fewer rows",
-            **_let_go(),
+            state=JobState.RUNNING,
+            fence=jobs.c.fence + 1,
+            worker=worker,
+            lease_until=database_time(LEASE_SECONDS),
+            started_at=func.coalesce(jobs.c.started_at, database_time()),
+            rows_per_second=None,
+            eta_seconds=None,
         )
+        .returning(jobs.c.id, jobs.c.fence, jobs.c.worker, jobs.c.epoch)
     )
-    pause = case((jobs.c.losses == 0, database_time(BACK_OFF_SECONDS)), else_=database_time(4 * BACK_OFF_SECONDS))
-    connection.execute(
-        update(jobs)
-        .where(expired)
-        .values(**_after_leaving(JobState.QUEUED), losses=jobs.c.losses + 1, claimable_at=pause, rung_at=None)
-    )
-    oldest = select(jobs.c.id).where(_unheard()).order_by(jobs.c.number).limit(MAX_RINGS_AT_ONCE).scalar_subquery()
-    rung = update(jobs).where(jobs.c.id.in_(oldest), _unheard()).values(rung_at=database_time()).returning(jobs.c.id)
-    return list(connection.execute(rung).scalars())
+    row = connection.execute(statement).mappings().first()
+    if row is None:
+        return None
+    started = {"attempt": row["fence"], "worker": worker, "epoch": row["epoch"]}
+    events.append(connection, row["id"], EventKind.STARTED, **started)
+    return _claim_of(row)
+
+
+def _claim_of(row: RowMapping) -> Claim:
+    return Claim(row["id"], row["fence"], row["worker"])
+
+
+def _claimable() -> ColumnElement[bool]:
+    return and_(jobs.c.state == JobState.QUEUED, jobs.c.claimable_at <= database_time())
 
 
 def _expired() -> ColumnElement[bool]:
     return and_(jobs.c.state.in_(HELD_STATES), jobs.c.lease_until < database_time())
 
 
-def _unheard() -> ColumnElement[bool]:
-    """Queued jobs whose doorbell has not rung, or rang a while ago and nobody came."""
-    silent = or_(jobs.c.rung_at.is_(None), jobs.c.rung_at < database_time(-RING_AGAIN_SECONDS))
-    return and_(jobs.c.state == JobState.QUEUED, jobs.c.claimable_at <= database_time(), silent)
+def _beyond_clock() -> ColumnElement[bool]:
+    return and_(jobs.c.state.in_(HELD_STATES), jobs.c.lease_until > database_time(2 * LEASE_SECONDS))
+
+
+def _waits_beyond_clock() -> ColumnElement[bool]:
+    longest = BACK_OFF_SECONDS * 4**MAX_LOSSES
+    return and_(jobs.c.state == JobState.QUEUED, jobs.c.claimable_at > database_time(longest))
+
+
+def _is_held(held: Claim) -> ColumnElement[bool]:
+    return and_(jobs.c.id == held.job_id, jobs.c.fence == held.fence, jobs.c.state.in_(HELD_STATES))
 
 
 def _held(held: Claim) -> Update:
-    return update(jobs).where(jobs.c.id == held.job_id, jobs.c.fence == held.fence, jobs.c.state.in_(HELD_STATES))
+    return update(jobs).where(_is_held(held))
+
+
+def _hold(connection: Connection, held: Claim) -> RowMapping:
+    """Read a job that is held, and keep its row until the transaction ends."""
+    row = connection.execute(select(*_MINE).where(_is_held(held)).with_for_update()).mappings().first()
+    if row is None:
+        raise LeaseLost(held.job_id, held.fence)
+    return row
 
 
 def _write(connection: Connection, held: Claim, **values: Any) -> None:
@@ -207,17 +350,28 @@ def _write(connection: Connection, held: Claim, **values: Any) -> None:
         raise LeaseLost(held.job_id, held.fence)
 
 
-def _let_go() -> dict[str, Any]:
-    return {"worker": None, "lease_until": None, "finished_at": database_time()}
-
-
-def _after_leaving(otherwise: JobState) -> dict[str, Any]:
-    """Where a held job goes when its worker leaves: a cancelled one has ended, another waits again."""
-    cancelling = jobs.c.state == JobState.CANCELLING
-    finished_at: ColumnElement[Any] = case((cancelling, database_time()), else_=None)
+def _pace(progress: Progress) -> dict[str, Any]:
     return {
-        "state": case((cancelling, JobState.CANCELLED.value), else_=otherwise.value),
-        "worker": None,
-        "lease_until": None,
-        "finished_at": finished_at,
+        "fraction": progress.fraction,
+        "rows_per_second": progress.rows_per_second,
+        "eta_seconds": progress.eta_seconds,
     }
+
+
+def _let_go() -> dict[str, Any]:
+    return {"worker": None, "lease_until": None, "pause_requested": False, "finished_at": database_time()}
+
+
+def _gave_up(kind: EventKind, attempts: int, losses: int) -> tuple[str, str]:
+    if losses < MAX_LOSSES:
+        return "too_many_attempts", f"{attempts} workers began with this job and none could end it"
+    if kind is EventKind.STALLED:
+        detail = (
+            f"{losses} times in a row this job stood still, and its worker was replaced; the workers' logs say more"
+        )
+        return "stalled", detail
+    return (
+        "worker_lost",
+        f"{losses} workers in a row were lost while they ran this job, which probably needs more memory than a worker "
+        "has; try a smaller network or fewer rows",
+    )

@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from service.storage.database import UtcTime, database_time
 
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0004"
 """The migration that this code needs; a test holds it against ``migrations/``."""
 
 metadata = MetaData(
@@ -65,7 +65,7 @@ datasets = Table(
     Column("report", JSON(none_as_null=True), comment="dialect, duplicate rows, related columns, warnings"),
     Column("default_target", Text),
     Column("official_test_rows", Integer, nullable=False, default=0),
-    Column("sha256", String(64), ForeignKey("blobs.sha256")),
+    Column("sha256", String(64), ForeignKey("blobs.sha256"), index=True),
     Column("size_bytes", BigInteger, nullable=False),
     Column("created_at", UtcTime, nullable=False, default=database_time()),
 )
@@ -81,13 +81,16 @@ jobs = Table(
     Column("model_name", String(100), nullable=False, index=True),
     Column("tags", JSON, nullable=False),
     Column("warnings", JSON(none_as_null=True), comment="what was left out or looks wrong, in plain words"),
-    Column("split_sha256", String(64), comment="the blob that says which row went to which part"),
+    Column("split_sha256", String(64), index=True, comment="the blob that says which row went to which part"),
     Column("fence", Integer, nullable=False, default=0, comment="counts claims; every write of a worker carries it"),
-    Column("losses", Integer, nullable=False, default=0, comment="workers lost while they ran it"),
+    Column("losses", Integer, nullable=False, default=0, comment="workers lost since its last checkpoint"),
+    Column("pause_requested", Boolean, nullable=False, default=False, comment="its worker is to store it and stop"),
+    Column("last_event", Integer, nullable=False, default=0, comment="numbers its events"),
+    Column("last_checkpoint", Integer, nullable=False, default=0, comment="numbers its checkpoints"),
+    Column("retry_of", String(32), comment="the failed job that this one goes on with"),
     Column("worker", String(200), comment="who holds the lease"),
     Column("lease_until", UtcTime),
     Column("claimable_at", UtcTime, nullable=False, default=database_time(), comment="back-off after a loss"),
-    Column("rung_at", UtcTime, comment="when the doorbell last rang for it"),
     Column("epoch", Integer, nullable=False, default=0),
     Column("epochs", Integer, nullable=False),
     Column("fraction", Float, comment="the part of all steps that is done"),
@@ -101,8 +104,18 @@ jobs = Table(
     Column("created_at", UtcTime, nullable=False, default=database_time()),
     Column("started_at", UtcTime),
     Column("finished_at", UtcTime),
-    CheckConstraint("state in ('queued','running','cancelling','succeeded','failed','cancelled')", name="known_state"),
+    CheckConstraint(
+        "state in ('queued','running','paused','cancelling','succeeded','failed','cancelled')", name="known_state"
+    ),
     Index("ix_jobs_state_number", "state", "number"),
+)
+
+job_tags = Table(
+    "job_tags",
+    metadata,
+    Column("tag", String(100), primary_key=True),
+    Column("number", Serial, ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    comment="Which jobs carry a tag, for lists",
 )
 
 epochs = Table(
@@ -115,6 +128,53 @@ epochs = Table(
     Column("seconds", Float, nullable=False),
     Column("recorded_at", UtcTime, nullable=False, default=database_time()),
     comment="One row per finished epoch of a job",
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("job_id", String(32), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("sha256", String(64), ForeignKey("blobs.sha256"), nullable=False, index=True),
+    Column("epoch", Integer, nullable=False, comment="epochs that are finished in it"),
+    Column("step", Integer, nullable=False, comment="steps of the next epoch that are done in it"),
+    Column("created_at", UtcTime, nullable=False, default=database_time()),
+    comment="The newest saved states of a training, from which it goes on",
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("job_id", String(32), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, comment="counts up from 1 within the job, without gaps"),
+    Column("kind", String(32), nullable=False),
+    Column("data", JSON, nullable=False),
+    Column("created_at", UtcTime, nullable=False, default=database_time()),
+    comment="What happened to a job, in order; only ever added to",
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("key", String(255), primary_key=True),
+    Column("request_sha256", String(64), nullable=False, comment="of method, path, query and body"),
+    Column("status", Integer),
+    Column("headers", JSON),
+    Column("body", LargeBinary),
+    Column("created_at", UtcTime, nullable=False, default=database_time(), index=True),
+    comment="Answers to POSTs that made something, kept to be given again",
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("version", String(32), nullable=False),
+    Column("state", String(16), nullable=False, comment="starting, idle, busy"),
+    Column("job_id", String(32), comment="what it trains"),
+    Column("started_at", UtcTime, nullable=False, default=database_time()),
+    Column("seen_at", UtcTime, nullable=False, default=database_time()),
+    comment="Workers that run, or have ended without a word",
 )
 
 models = Table(
@@ -141,7 +201,7 @@ model_versions = Table(
     Column("parameters", BigInteger, nullable=False),
     Column("environment", JSON, nullable=False, comment="what its bits depend on: processor, threads, versions"),
     Column("warnings", JSON(none_as_null=True), comment="what its user should know, in plain words"),
-    Column("weights_sha256", String(64), ForeignKey("blobs.sha256"), nullable=False),
-    Column("onnx_sha256", String(64), ForeignKey("blobs.sha256"), nullable=False),
+    Column("weights_sha256", String(64), ForeignKey("blobs.sha256"), nullable=False, index=True),
+    Column("onnx_sha256", String(64), ForeignKey("blobs.sha256"), nullable=False, index=True),
     Column("created_at", UtcTime, nullable=False, default=database_time()),
 )

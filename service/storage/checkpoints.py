@@ -1,0 +1,78 @@
+"""Saved states of trainings: the two newest of each job, as blobs."""
+
+from dataclasses import asdict
+
+from sqlalchemy import ColumnElement, Connection, delete, insert, select
+
+from service.domain.jobs import Checkpoint
+from service.storage import blobs
+from service.storage.database import database_time
+from service.storage.tables import checkpoints, jobs
+
+KEPT = 2
+"""The one before the newest is for the day when the newest is damaged."""
+KEPT_SECONDS = 7 * 86_400.0
+"""Those of a failed job wait so long for a retry."""
+
+
+def add(connection: Connection, job_id: str, new: Checkpoint) -> None:
+    """Store where a state stands, whose blob is there, and forget all but the newest two."""
+    connection.execute(insert(checkpoints).values(job_id=job_id, **asdict(new)))
+    mine = checkpoints.c.job_id == job_id
+    # Numbers have gaps where a damaged state was forgotten.
+    kept = select(checkpoints.c.number).where(mine).order_by(checkpoints.c.number.desc()).limit(1).offset(KEPT - 1)
+    _delete(connection, mine, checkpoints.c.number < kept.scalar_subquery())
+
+
+def newest(connection: Connection, job_id: str) -> Checkpoint | None:
+    """Return where the newest state of a job stands; None where there is none."""
+    query = select(checkpoints).where(checkpoints.c.job_id == job_id).order_by(checkpoints.c.number.desc()).limit(1)
+    row = connection.execute(query).mappings().first()
+    return None if row is None else Checkpoint(row["number"], row["sha256"], row["epoch"], row["step"])
+
+
+def content(connection: Connection, checkpoint: Checkpoint) -> bytes:
+    """Read a state.
+
+    Raises:
+        CorruptBlob: it is missing or damaged.
+    """
+    return blobs.get(connection, checkpoint.sha256)
+
+
+def copy(connection: Connection, job_id: str, other_id: str) -> None:
+    """Give another job the states of this one."""
+    columns = (checkpoints.c.number, checkpoints.c.sha256, checkpoints.c.epoch, checkpoints.c.step)
+    rows = connection.execute(select(*columns).where(checkpoints.c.job_id == job_id)).mappings().all()
+    if rows:
+        connection.execute(insert(checkpoints), [{**row, "job_id": other_id} for row in rows])
+
+
+def remove(connection: Connection, job_id: str, number: int) -> None:
+    """Forget one state of a job."""
+    _delete(connection, checkpoints.c.job_id == job_id, checkpoints.c.number == number)
+
+
+def drop(connection: Connection, job_id: str) -> None:
+    """Forget every state of a job."""
+    _delete(connection, checkpoints.c.job_id == job_id)
+
+
+def old_jobs(connection: Connection) -> list[str]:
+    """List the jobs that ended long ago and still have states."""
+    ended = jobs.c.finished_at < database_time(-KEPT_SECONDS)
+    query = select(jobs.c.id).where(ended, jobs.c.id.in_(select(checkpoints.c.job_id)))
+    return list(connection.execute(query).scalars())
+
+
+def purge(connection: Connection, job_id: str) -> None:
+    """Forget the states of a job that ended, unless somebody is about to try it again."""
+    query = select(jobs.c.id).where(jobs.c.id == job_id).with_for_update(skip_locked=True)
+    if connection.execute(query).first() is not None:
+        drop(connection, job_id)
+
+
+def _delete(connection: Connection, *which: ColumnElement[bool]) -> None:
+    gone = connection.execute(delete(checkpoints).where(*which).returning(checkpoints.c.sha256)).scalars().all()
+    for sha256 in sorted(set(gone)):
+        blobs.delete_unused(connection, sha256)

@@ -1,0 +1,44 @@
+"""What happened to a job, in order: a log that is only ever added to, in the transaction of what it tells."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from service.domain.jobs import Event, EventKind
+from service.storage.tables import events, jobs
+
+EVENTS_AT_ONCE = 1000
+
+
+def begin(connection: Connection, job_id: str, kind: EventKind) -> None:
+    """Write the first event of a job that is stored with ``last_event`` 1."""
+    connection.execute(insert(events).values(job_id=job_id, number=1, kind=kind, data={}))
+
+
+def append(connection: Connection, job_id: str, kind: EventKind, **data: Any) -> None:
+    """Add one event."""
+    append_all(connection, job_id, [(kind, data)])
+
+
+def append_all(connection: Connection, job_id: str, news: Sequence[tuple[EventKind, dict[str, Any]]]) -> None:
+    """Add events.
+
+    Counting the job's number up holds its row until the end of the transaction, so that nobody ever sees an event
+    before one with a lower number.
+    """
+    counted = update(jobs).where(jobs.c.id == job_id).values(last_event=jobs.c.last_event + len(news))
+    last = connection.execute(counted.returning(jobs.c.last_event)).scalar_one()
+    first = last - len(news) + 1
+    rows = [
+        {"job_id": job_id, "number": number, "kind": kind, "data": data}
+        for number, (kind, data) in enumerate(news, first)
+    ]
+    connection.execute(insert(events), rows)
+
+
+def read(connection: Connection, job_id: str, after: int = 0, limit: int = EVENTS_AT_ONCE) -> list[Event]:
+    """Read the events of a job that follow number ``after``, in order; at most ``limit`` of them."""
+    query = select(events).where(events.c.job_id == job_id, events.c.number > after)
+    rows = connection.execute(query.order_by(events.c.number).limit(limit)).mappings()
+    return [Event(row["number"], EventKind(row["kind"]), row["data"], row["created_at"]) for row in rows]
