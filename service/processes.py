@@ -122,6 +122,25 @@ class Child:
             return log.read().decode(errors="replace")
 
 
+def private_bytes(pid: int) -> int:
+    """Return the memory that a process has for itself, without files that it maps; 0 where the system does not say."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
+
+
+def allowed_bytes() -> int:
+    """Return what one process may take where nobody has said: nine tenths of what this machine or container has."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        limit = "max"
+    return int(0.9 * (min(physical, int(limit)) if limit.isdigit() else physical))
+
+
 def die_with_parent(parent: int) -> Callable[[], None]:
     """Return what a child runs before its program starts: on Linux it then dies with this process, even by kill -9."""
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None

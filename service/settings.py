@@ -25,6 +25,8 @@ class Settings(BaseSettings):
     """Encoded rows that take more than this are streamed from a temporary file while a worker trains."""
     worker_memory_bytes: int = Field(default=2 * 2**30, ge=2**20)
     """A training process that has taken more at its peak is replaced after its job: compiled code adds up."""
+    training_memory_bytes: int | None = Field(default=None, ge=2**28)
+    """A training that takes more is ended, and its job fails; none: nine tenths of the machine's or container's."""
     max_json_bytes: int = 8 * 2**20
     """The largest JSON body, in bytes; parsed, one can take twenty times its size in memory."""
     max_upload_bytes: int = 512 * 2**20

@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 
 TRAIN_TASK = "selfnorm.train"
 SOCKET_TIMEOUT_SECONDS = 30
+MOST_UNSENT = 8
 QUIET_SECONDS = 3.0
 """After a broker did not answer, so long nothing is tried."""
 
@@ -22,7 +23,8 @@ def create_celery(broker_url: str) -> "Celery":
     """Return the Celery app; nothing is connected yet.
 
     The database is the truth about jobs, so there is no result backend, and a message is acknowledged when it
-    arrives. One slot for each worker: with two, celery 5.7 stops consuming after a Redis restart during a task.
+    arrives. A worker takes one message at a time and hands it to its training process; while that is busy, the others
+    stay with the broker.
     """
     from celery import Celery  # a fifth of an API process' start, which only the first job needs
 
@@ -32,12 +34,9 @@ def create_celery(broker_url: str) -> "Celery":
         task_acks_late=False,
         task_serializer="json",
         accept_content=["json"],
+        worker_pool="solo",
         worker_concurrency=1,
-        worker_pool="prefork",
-        worker_pool_start_method="spawn",  # TensorFlow must not be imported before a fork
-        worker_proc_alive_timeout=120.0,  # a spawned child imports TensorFlow before it reports
         worker_prefetch_multiplier=1,
-        worker_disable_prefetch=True,  # a busy worker must not hold a message that an idle one could take
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
@@ -56,7 +55,7 @@ def create_celery(broker_url: str) -> "Celery":
 
 
 class Doorbell:
-    """Tells the workers that a job waits; best effort, for the sweeper rings again.
+    """Tells the workers that a job waits; best effort, for they also look by themselves.
 
     One thread does all the sending. Celery cannot be imported from several threads at once (the second finds no
     ``Celery`` in it), and a broker that does not answer must not hold up requests.
@@ -66,18 +65,32 @@ class Doorbell:
         self._app = cache(connect)
         self._sender = ThreadPoolExecutor(1, thread_name_prefix="doorbell")
         self._quiet_until = 0.0
+        self._unsent = 0
 
     def ring(self, job_id: str) -> "Future[bool]":
-        """Send the id of a queued job soon; the result says whether the broker took it."""
-        return self._sender.submit(self._send, job_id)
+        """Send the id of a queued job soon; the result says whether the broker took it.
+
+        While many wait to be sent, more are not: a worker that has been woken goes on until no job waits.
+        """
+        if self._unsent >= MOST_UNSENT:
+            refused: Future[bool] = Future()
+            refused.set_result(False)
+            return refused
+        self._unsent += 1
+        sending = self._sender.submit(self._send, job_id)
+        sending.add_done_callback(self._count_down)
+        return sending
 
     def waiting(self) -> int:
         """Return how many messages no worker has taken; 0 where the broker does not answer."""
         return self._sender.submit(self._count).result()
 
     def close(self) -> None:
-        """End the thread; what it has not sent yet, the sweeper of another process rings for."""
+        """End the thread; for what it has not sent yet, workers look by themselves."""
         self._sender.shutdown(cancel_futures=True)
+
+    def _count_down(self, _: "Future[bool]") -> None:
+        self._unsent -= 1
 
     def _send(self, job_id: str) -> bool:
         if time.monotonic() < self._quiet_until:
@@ -91,11 +104,9 @@ class Doorbell:
         return True
 
     def _count(self) -> int:
-        from kombu.exceptions import ChannelError, OperationalError  # comes with Celery, when it is needed
-
         try:
             with self._app().connection_for_write() as connection:
                 queue = connection.default_channel.queue_declare(self._app().conf.task_default_queue, passive=True)
                 return int(queue.message_count)
-        except (ChannelError, OperationalError, OSError):
+        except Exception:  # noqa: BLE001  # redis-py, kombu and the system each have their own for a broker that is away
             return 0

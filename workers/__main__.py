@@ -1,45 +1,64 @@
-"""The root of a worker: ``python -m workers``. On SIGTERM it hands its job back to the queue and ends.
+"""The root of a worker: ``python -m workers`` hears the doorbell and keeps one training process.
 
-This process consumes messages and never loads TensorFlow; the one child that it spawns trains.
+This process never loads TensorFlow. On SIGTERM what is being trained is stored and handed back to the queue.
 """
 
 import logging
 import os
+import secrets
+import signal
 import socket
+import sys
+import threading
+from functools import cache, partial
 
-# Celery reads this when it is imported: SIGTERM then ends the child at once, and its job goes back to the queue below.
-os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
+from service.processes import allowed_bytes
 from service.settings import Settings
-from service.storage import leases
 from service.storage.database import Database
 from service.sweeper import Sweeper
-from service.task_queue import Doorbell, create_celery
-from workers.tasks import NAME_VARIABLE
+from service.task_queue import TRAIN_TASK, Doorbell, create_celery
+from workers.keeper import Keeper
+
+LAST_SECONDS = 0.2
+"""So long the messenger has to end once everything else has: it may hang with its broker, and holds nothing."""
 
 
 def main() -> None:
     """Run until told to end."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until Celery takes the signal over
     settings = Settings()
-    name = os.environ[NAME_VARIABLE] = f"{socket.gethostname()}-{os.getpid()}"
-    app = create_celery(settings.broker_url)
-    app.conf.include = ["workers.tasks"]
-    app.conf.worker_max_memory_per_child = settings.worker_memory_bytes // 1024  # Celery counts in KiB
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"  # containers have equal process ids
+    connect = cache(partial(create_celery, settings.broker_url))
     database = Database(settings.database_url)
-    doorbell = Doorbell(lambda: app)
-    sweeper = Sweeper(database, doorbell)
-    sweeper.start()
-    try:
-        app.worker_main(
-            ["--quiet", "worker", "--loglevel=INFO", "--without-gossip", "--without-mingle", f"--hostname={name}"]
-        )
-    finally:
+    doorbell = Doorbell(connect)
+    keeper = Keeper(database, doorbell, name, settings.training_memory_bytes or allowed_bytes())
+    keeper.start()  # first of all, for it takes seconds to load TensorFlow
+    sweeper = Sweeper(database)
+    is_over = threading.Event()
+
+    def end() -> None:
+        keeper.stop()
         sweeper.stop()
+        if not is_over.wait(LAST_SECONDS):
+            os._exit(0)
+
+    ending = threading.Thread(target=end, name="ending")
+    sweeper.start()
+    from celery.signals import worker_shutting_down  # meanwhile
+
+    worker_shutting_down.connect(lambda **_: ending.start(), weak=False)
+    app = connect()
+    app.task(keeper.offer, name=TRAIN_TASK)
+    options = ["--without-gossip", "--without-mingle", "--without-heartbeat", f"--hostname={name}"]
+    try:
+        app.worker_main(["--quiet", "worker", "--loglevel=INFO", *options])
+    finally:
+        if ending.ident is None:
+            ending.start()
+        is_over.set()
+        ending.join()
         doorbell.close()
-        with database.write() as connection:
-            leases.hand_back(connection, name)
         database.close()
 
 

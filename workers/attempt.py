@@ -1,76 +1,131 @@
-"""One attempt at a job: claim it, keep the lease, record every epoch, and end it with a model or a reason."""
+"""One attempt at a job: keep its lease, go on from its last checkpoint, and end it with a model or a reason."""
 
 import logging
+import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from service.domain.datasets import Dataset
-from service.domain.errors import LeaseLost, SelfnormError, UnknownDataset
-from service.domain.jobs import Claim
+from service.domain.errors import CorruptBlob, LeaseLost, SelfnormError, UnknownDataset
+from service.domain.jobs import Checkpoint, Claim, EventKind
 from service.domain.limits import RESIDENT_BYTES
 from service.domain.models import NewVersion
 from service.domain.spec import JobSpec
 from service.domain.table import Table
-from service.domain.training_errors import DatasetUnavailable, TrainingFailed
-from service.storage import datasets, jobs, leases, models
+from service.domain.training_errors import DatasetUnavailable, TrainingFailed, UnusableState
+from service.storage import checkpoints, datasets, jobs, leases, models
 from service.storage.database import Connection, Database
 from service.tables import parquet
+from workers.background import in_background
 from workers.datasets import load
-from workers.lease import Cancelled, Lease, patiently
+from workers.lease import Cancelled, Lease, Leaving, patiently
 from workers.recorder import Recorder
+from workers.state import TrainingState
 from workers.training import TrainedNetwork, train
 
 logger = logging.getLogger(__name__)
 
 
 def run(
-    database: Database, job_id: str, worker: str, datasets_dir: Path | None, resident_bytes: int = RESIDENT_BYTES
+    database: Database,
+    claim: Claim,
+    datasets_dir: Path | None,
+    resident_bytes: int = RESIDENT_BYTES,
+    stopping: threading.Event | None = None,
+    abandon: Callable[[str], None] | None = None,
 ) -> None:
-    """Run a job, if it is still to be had."""
-    with database.write() as connection:
-        claim = leases.claim(connection, job_id, worker)
-    if claim is None:
-        logger.info("job %s is not to be had: another worker has it, or it has ended", job_id)
-        return
+    """Run a claimed job until it ends, or until it leaves this worker.
+
+    ``stopping`` says that the worker is to end: the job is then stored and handed back. ``abandon`` ends the process
+    where a training can be stopped in no other way.
+    """
+    job_id = claim.job_id
     logger.info("job %s: attempt %d begins", job_id, claim.fence)
-    with Lease(database, claim) as lease:
+    with Lease(database, claim, stopping, abandon) as lease:
+        recorder = Recorder(database, lease)
         try:
-            _train(database, claim, lease, datasets_dir, resident_bytes)
+            _train(database, claim, lease, recorder, datasets_dir, resident_bytes)
         except LeaseLost as error:
             logger.warning("%s; nothing more is written", error)
         except Cancelled:
-            _end(database, lease, "cancelled", lambda connection: leases.finish_cancel(connection, claim))
+            _end(database, lease, lambda connection: leases.leave(connection, claim))
+        except Leaving as leaving:
+            _leave(database, lease, recorder, leaving.kind)
         except SelfnormError as error:
-            _fail(database, lease, error.code, str(error))
+            _fail(database, lease, recorder, error.code, str(error))
         except Exception as error:  # a job must end with its reason, whatever the reason is
             logger.exception("job %s: unexpected error", job_id)
             detail = f"the training stopped unexpectedly ({type(error).__name__}); the worker's log says more"
-            _fail(database, lease, "internal_error", detail)
+            _fail(database, lease, recorder, "internal_error", detail)
 
 
-def _train(database: Database, claim: Claim, lease: Lease, datasets_dir: Path | None, resident_bytes: int) -> None:
+def _train(
+    database: Database,
+    claim: Claim,
+    lease: Lease,
+    recorder: Recorder,
+    datasets_dir: Path | None,
+    resident_bytes: int,
+) -> None:
     spec, dataset = patiently(database.read, lease, lambda connection: _read(connection, claim.job_id))
-    recorder = Recorder(database, lease)
 
     def keep(split: bytes) -> None:
         patiently(database.write, lease, lambda connection: leases.record_split(connection, claim, split))
 
-    with recorder:
-        trained = train(
-            spec,
-            _table(database, lease, spec, dataset, datasets_dir),  # nothing else holds it, so it can be freed early
-            {column.name: column for column in dataset.columns},
-            official_test_rows=dataset.official_test_rows,
-            missing_words=dataset.report.missing_words,
-            resident_bytes=resident_bytes,
-            on_wait=lease.check,
-            on_split=keep,
-            on_chunk=recorder.take_chunk,
-            on_epoch=recorder.take_epoch,
-        )
+    trained = None
+    while trained is None:
+        checkpoint, state = _saved(database, lease)
+        try:
+            trained = train(
+                spec,
+                # Nothing else holds the table, so it can be freed early.
+                in_background(lambda: _table(database, lease, spec, dataset, datasets_dir), lease.check),
+                {column.name: column for column in dataset.columns},
+                state,
+                official_test_rows=dataset.official_test_rows,
+                missing_words=dataset.report.missing_words,
+                resident_bytes=resident_bytes,
+                on_wait=lease.check,
+                on_split=keep,
+                on_chunk=recorder.take_chunk,
+                on_epoch=recorder.take_epoch,
+            )
+        except UnusableState as error:
+            if checkpoint is None:
+                raise
+            _go_back(database, lease, checkpoint, error)
     lease.check()
-    version = patiently(database.write, lease, lambda connection: _register(connection, claim, spec, dataset, trained))
+
+    def register(connection: Connection) -> int:
+        recorder.store_rest(connection)
+        return _register(connection, claim, spec, dataset, trained)
+
+    version = patiently(database.write, lease, register)
     logger.info("job %s succeeded: model %s version %d", claim.job_id, spec.model, version)
+
+
+def _saved(database: Database, lease: Lease) -> tuple[Checkpoint | None, TrainingState | None]:
+    """Read the newest state of the job that is sound; none where it begins at the beginning."""
+    job_id = lease.claim.job_id
+    while checkpoint := patiently(database.read, lease, lambda connection: checkpoints.newest(connection, job_id)):
+        try:
+            content = patiently(database.read, lease, partial(checkpoints.content, checkpoint=checkpoint))
+            state = TrainingState.from_bytes(content)
+        except (CorruptBlob, UnusableState) as error:
+            _go_back(database, lease, checkpoint, error)
+        else:
+            logger.info("job %s goes on after epoch %d, step %d", job_id, checkpoint.epoch, checkpoint.step)
+            return checkpoint, state
+    if patiently(database.read, lease, lambda connection: jobs.get(connection, job_id)).epoch:
+        _go_back(database, lease, None, UnusableState("there is none"))
+    return None, None
+
+
+def _go_back(database: Database, lease: Lease, damaged: Checkpoint | None, error: SelfnormError) -> None:
+    logger.critical("job %s: its checkpoint cannot be used: %s", lease.claim.job_id, error)
+    go_back = partial(leases.go_back, held=lease.claim, damaged=damaged, reason=str(error))
+    patiently(database.write, lease, go_back)
 
 
 def _register(connection: Connection, claim: Claim, spec: JobSpec, dataset: Dataset, trained: TrainedNetwork) -> int:
@@ -129,15 +184,29 @@ def _read(connection: Connection, job_id: str) -> tuple[JobSpec, Dataset]:
         raise DatasetUnavailable(str(error)) from None
 
 
-def _fail(database: Database, lease: Lease, code: str, detail: str) -> None:
+def _fail(database: Database, lease: Lease, recorder: Recorder, code: str, detail: str) -> None:
     logger.warning("job %s failed: %s: %s", lease.claim.job_id, code, detail)
-    _end(database, lease, "failed", lambda connection: leases.fail(connection, lease.claim, code, detail))
+
+    def fail(connection: Connection) -> None:
+        recorder.store_rest(connection)
+        leases.fail(connection, lease.claim, code, detail)
+
+    _end(database, lease, fail)
 
 
-def _end(database: Database, lease: Lease, how: str, write: Callable[[Connection], None]) -> None:
-    """Write the end of a job; where its lease was lost meanwhile, somebody else does."""
+def _leave(database: Database, lease: Lease, recorder: Recorder, kind: EventKind | None) -> None:
+    saved = recorder.saved_state()
+
+    def leave(connection: Connection) -> None:
+        recorder.store_rest(connection, saved)
+        leases.leave(connection, lease.claim, kind)
+
+    _end(database, lease, leave)
+
+
+def _end(database: Database, lease: Lease, write: Callable[[Connection], object]) -> None:
+    """Write how an attempt ended; where its lease was lost meanwhile, somebody else does."""
     try:
         patiently(database.write, lease, write, is_last=True)
-        logger.info("job %s is %s", lease.claim.job_id, how)
     except LeaseLost as error:
         logger.warning("%s; nothing more is written", error)

@@ -96,6 +96,7 @@ class Epochs:
         training = self.spec.training
         while self._epoch <= training.epochs and not self.history.should_stop:
             self._run_epoch()
+        self._on_chunk(ChunkEnd(self.state(), self._progress(), self.history.best_epoch))
 
     def state(self) -> TrainingState:
         """Return the training as it is now."""

@@ -5,12 +5,13 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TypeVar
 
 from service.domain.errors import LeaseLost
-from service.domain.jobs import Claim
+from service.domain.jobs import Beat, Claim, EventKind
 from service.storage import leases
-from service.storage.database import DATABASE_DOWN, Connection, Database
+from service.storage.database import DATABASE_DOWN, Connection, Database, is_full
 
 logger = logging.getLogger(__name__)
 
@@ -18,21 +19,62 @@ Result = TypeVar("Result")
 
 RETRY_SECONDS = 1.0
 GIVE_UP_SECONDS = 60.0
+LOOK_SECONDS = 1.0
+"""So often somebody looks whether a cancel or a pause was asked for.
+
+How long a training has been silent is counted in looks, not in time: while this process was frozen, or the database
+hung, nobody could look, and the training may have waited for the same.
+"""
+CANCEL_LOOKS = 2
+"""A training that was told to stop and has not heard it after so many looks is cancelled over its head."""
+LOST_LOOKS = 30
+"""The same for one whose job another worker has."""
+STALL_LOOKS = 120
+STALL_FACTOR = 10
+"""A training that shows no sign of life for so many looks, or for so many times as long as usual, hangs."""
 
 
 class Cancelled(Exception):  # no error: somebody asked for it
     """Somebody asked that this job ends without a model."""
 
 
-class Lease:
-    """Renews the claim from a thread, and brings word of a cancel or of the loss of the lease."""
+class Leaving(Exception):  # no error: somebody asked for it
+    """The job leaves this worker and goes on later: somebody asked to pause it, or the worker is to end."""
 
-    def __init__(self, database: Database, claim: Claim) -> None:
+    def __init__(self, kind: EventKind | None) -> None:
+        self.kind = kind
+        super().__init__("the job leaves this worker")
+
+
+class Lease:
+    """Renews the claim from a thread, brings word of what was asked, and gives up a training that does not hear it.
+
+    ``stopping`` says that this worker is to end. ``abandon`` ends the process, once the job is in other hands; where
+    there is none, a training that hears nothing is waited for.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        claim: Claim,
+        stopping: threading.Event | None = None,
+        abandon: Callable[[str], None] | None = None,
+        *,
+        lost_looks: int = LOST_LOOKS,
+        stall_looks: int = STALL_LOOKS,
+    ) -> None:
         self.claim = claim
         self.renewed_at = time.monotonic()
         self._database = database
+        self._stopping = stopping or threading.Event()
+        self._abandon = abandon
+        self._lost_looks = lost_looks
+        self._stall_looks = stall_looks
         self._over = threading.Event()
-        self._word: type[Cancelled] | LeaseLost | None = None
+        self._word: Cancelled | Leaving | LeaseLost | None = None
+        self._is_heard = False
+        self._signs = 0
+        self._looks = self._silent_looks = self._unheard_looks = 0
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
     def __enter__(self) -> "Lease":
@@ -45,30 +87,91 @@ class Lease:
         self._over.set()
         self._thread.join()
 
+    def show_life(self) -> None:
+        """Say that the training moves, or waits for something that will come."""
+        self._signs += 1
+        self._silent_looks = 0
+
     def check(self) -> None:
-        """Return at once while the job may go on.
+        """Return at once while the job may go on; every call is a sign of life.
 
         Raises:
             Cancelled: somebody asked to cancel.
+            Leaving: somebody asked to pause, or this worker is to end.
             LeaseLost: another worker owns the job.
         """
+        self.show_life()
         if self._word is not None:
+            self._is_heard = True
             raise self._word
 
     def _renew(self) -> None:
-        while not self._over.wait(leases.HEARTBEAT_SECONDS):
+        renew_at = 0.0
+        while not self._over.wait(LOOK_SECONDS):
+            now = time.monotonic()
+            is_due = now >= renew_at
             try:
-                with self._database.write() as connection:
-                    beat = leases.heartbeat(connection, self.claim)
+                if is_due:
+                    with self._database.write() as connection:
+                        beat = leases.heartbeat(connection, self.claim)
+                    self.renewed_at, renew_at = now, now + leases.HEARTBEAT_SECONDS
+                else:
+                    with self._database.read() as connection:
+                        beat = leases.word(connection, self.claim)
+                self._take(beat)
+            except LeaseLost as error:
+                self._say(error)
             except DATABASE_DOWN as error:
                 logger.warning("the database does not answer the heartbeat: %s", error)
-            except LeaseLost as error:
-                self._word = error
-                return
-            else:
-                self.renewed_at = time.monotonic()
-                if beat.cancel_requested:
-                    self._word = Cancelled
+                continue
+            except Exception:  # without this thread the lease would end, and the training with it
+                logger.exception("job %s: the lease could not be renewed; trying again", self.claim.job_id)
+                continue
+            self._judge()
+
+    def _take(self, beat: Beat) -> None:
+        if beat.cancel_requested:
+            self._say(Cancelled())
+        elif beat.pause_requested:
+            self._say(Leaving(None))
+        elif self._stopping.is_set():
+            self._say(Leaving(EventKind.HANDED_BACK))
+
+    def _say(self, word: Cancelled | Leaving | LeaseLost) -> None:
+        """Pass a word on; a later one counts more, but the training has heard the first."""
+        if type(word) is not type(self._word):
+            self._word, self._unheard_looks = word, 0
+
+    def _judge(self) -> None:
+        """Give up a training that neither hears nor moves."""
+        if self._abandon is None or self._over.is_set():
+            return
+        self._looks, self._silent_looks = self._looks + 1, self._silent_looks + 1
+        self._unheard_looks = 0 if self._word is None or self._is_heard else self._unheard_looks + 1
+        if isinstance(self._word, Cancelled) and self._unheard_looks > CANCEL_LOOKS:
+            self._give_up("was cancelled while nothing could interrupt it", leases.leave)
+        elif isinstance(self._word, LeaseLost) and self._unheard_looks > self._lost_looks:
+            self._give_up("belongs to another worker, and nothing could interrupt it here", leases.leave)
+        elif self._silent_looks > max(self._stall_looks, STALL_FACTOR * self._usual_looks()):
+            lose = partial(leases.lose, kind=EventKind.STALLED)
+            self._give_up(f"stood still for {self._silent_looks * LOOK_SECONDS:.0f} s", lose)
+
+    def _usual_looks(self) -> float:
+        """Return how many looks there were from one sign of life to the next, without the silence that goes on now."""
+        return (self._looks - self._silent_looks) / max(self._signs, 1)
+
+    def _give_up(self, reason: str, leave: Callable[[Connection, Claim], object]) -> None:
+        """Put the job into other hands, if it is not there already, and end the process."""
+        assert self._abandon is not None
+        try:
+            with self._database.write() as connection:
+                leave(connection, self.claim)
+        except LeaseLost:
+            pass
+        except DATABASE_DOWN as error:
+            logger.warning("job %s %s, but the database does not answer: %s", self.claim.job_id, reason, error)
+            return
+        self._abandon(f"job {self.claim.job_id} {reason}")
 
 
 def patiently(
@@ -78,7 +181,7 @@ def patiently(
     *,
     is_last: bool = False,
 ) -> Result:
-    """Work in a session, again and again while the database is down: a training waits for it and goes on.
+    """Work in a session, again and again while the database is down or full: a training waits for it and goes on.
 
     It gives up when the lease is renewed all the while: then the database is not down, and this work cannot succeed.
     """
@@ -88,9 +191,10 @@ def patiently(
             with session() as connection:
                 return work(connection)
         except DATABASE_DOWN as error:
-            if lease.renewed_at - began > GIVE_UP_SECONDS:
+            if lease.renewed_at - began > GIVE_UP_SECONDS and not is_full(error):
                 raise
             logger.warning("the database does not answer, trying again: %s", error)
             time.sleep(RETRY_SECONDS)
+            lease.show_life()
             if not is_last:
                 lease.check()

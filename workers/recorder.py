@@ -1,67 +1,93 @@
-"""Stores how far a training is, and what its epochs measured."""
+"""Stores how far a training is: progress often, and now and then what its epochs measured with a checkpoint."""
 
 import logging
 import time
 
-from service.domain.errors import LeaseLost
-from service.domain.jobs import EpochRecord, Progress
+from service.domain.jobs import EpochRecord, Progress, SavedState
 from service.storage import leases
 from service.storage.database import DATABASE_DOWN, Connection, Database
 from workers.epochs import ChunkEnd, EpochEnd
-from workers.lease import Lease, patiently
+from workers.lease import Lease
 
 logger = logging.getLogger(__name__)
 
-RECORD_SECONDS = 0.25
+PROGRESS_SECONDS = 0.5
 """Progress is stored at most so often."""
+MOST_SECONDS = 25.0
+"""A checkpoint is stored at least so often, even within an epoch."""
+LEAST_SECONDS = 0.25
+SHARE = 0.02
+"""Checkpoints after epochs take at most this part of the time: an epoch of a small table takes less than its commit."""
+FIRST_COST_SECONDS = 0.01
+RETRY_SECONDS = 1.0
 
 
 class Recorder:
-    """Stores progress and epochs several at a time: an epoch of a small table takes less than its own commit."""
+    """Stores epochs together with the state that follows them, so that what is stored is never trained again."""
 
     def __init__(self, database: Database, lease: Lease) -> None:
         self._database = database
         self._lease = lease
         self._records: list[EpochRecord] = []
+        self._latest: ChunkEnd | None = None
         self._progress: tuple[Progress, int] | None = None
-        self._written_at = time.monotonic()
-
-    def __enter__(self) -> "Recorder":
-        """Begin."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Store what is left. A training that ended early waits for no database, for its owner waits for its end."""
-        if kind is None:
-            self.write()
-            return
-        try:
-            with self._database.write() as connection:
-                self._store(connection)
-        except (LeaseLost, *DATABASE_DOWN) as error:
-            logger.warning("the latest epochs of job %s are not stored: %s", self._lease.claim.job_id, error)
+        self._cost = FIRST_COST_SECONDS
+        self._not_before = self._written_at = 0.0  # the first sign of life is stored at once
+        self._saved_at = time.monotonic()
 
     def take_chunk(self, end: ChunkEnd) -> None:
-        """Note how far the training is."""
-        self._take(end.progress, end.best_epoch)
+        """Note how far the training is; store it where it is time."""
+        self._latest, self._progress = end, (end.progress, end.best_epoch)
+        self._lease.check()
+        now = time.monotonic()
+        if self._is_due(now):
+            self._save(end)
+        elif now - self._written_at >= PROGRESS_SECONDS:
+            self._write_progress(end.progress)
 
     def take_epoch(self, end: EpochEnd) -> None:
-        """Note what an epoch measured."""
+        """Note what an epoch measured; a word that came meanwhile is heard after a chunk, where it can be stored."""
         self._records.append(end.record)
-        self._take(end.progress, end.best_epoch)
+        self._progress = end.progress, end.best_epoch
 
-    def write(self) -> None:
-        """Store what has been noted."""
-        patiently(self._database.write, self._lease, self._store)
-        self._records, self._progress, self._written_at = [], None, time.monotonic()
+    def saved_state(self) -> SavedState | None:
+        """Return the latest state as bytes; None before the first chunk."""
+        return None if self._latest is None else _saved(self._latest)
 
-    def _store(self, connection: Connection) -> None:
+    def store_rest(self, connection: Connection, saved: SavedState | None = None) -> None:
+        """Store what is left, in the transaction that ends the job, or with the state from which it goes on."""
         if self._progress is not None:
             progress, best_epoch = self._progress
-            leases.record_progress(connection, self._lease.claim, progress, best_epoch, self._records)
+            leases.record(connection, self._lease.claim, progress, best_epoch, self._records, saved)
 
-    def _take(self, progress: Progress, best_epoch: int) -> None:
-        self._lease.check()
-        self._progress = progress, best_epoch
-        if time.monotonic() - self._written_at >= RECORD_SECONDS:
-            self.write()
+    def _is_due(self, now: float) -> bool:
+        since = now - self._saved_at
+        has_news = bool(self._records) and since >= max(LEAST_SECONDS, self._cost / SHARE)
+        return now >= self._not_before and (has_news or since >= MOST_SECONDS)
+
+    def _save(self, end: ChunkEnd) -> None:
+        """Store a checkpoint. While the database is down the training goes on, and tries again a little later."""
+        began = time.monotonic()
+        saved = _saved(end)
+        try:
+            with self._database.write() as connection:
+                self.store_rest(connection, saved)
+        except DATABASE_DOWN as error:
+            logger.warning("job %s: no checkpoint was stored: %s", self._lease.claim.job_id, error)
+            self._not_before = time.monotonic() + RETRY_SECONDS
+            return
+        self._records.clear()
+        self._saved_at = self._written_at = time.monotonic()
+        self._cost = self._saved_at - began
+
+    def _write_progress(self, progress: Progress) -> None:
+        self._written_at = time.monotonic()
+        try:
+            with self._database.write() as connection:
+                leases.record_progress(connection, self._lease.claim, progress)
+        except DATABASE_DOWN as error:
+            logger.warning("job %s: no progress was stored: %s", self._lease.claim.job_id, error)
+
+
+def _saved(end: ChunkEnd) -> SavedState:
+    return SavedState(end.state.to_bytes(), end.state.epoch - 1, end.state.step)

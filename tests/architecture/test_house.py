@@ -29,7 +29,7 @@ def test_api_process_loads_no_tensorflow(module: str) -> None:
 
 def test_parent_of_a_worker_loads_no_tensorflow() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", LOADED.format(module="workers.__main__, workers.tasks")],
+        [sys.executable, "-c", LOADED.format(module="workers.__main__, workers.trainer")],
         capture_output=True,
         text=True,
         check=True,

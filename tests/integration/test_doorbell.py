@@ -5,11 +5,7 @@ import time
 
 from redis import Redis
 
-from service.storage import leases
-from service.storage.database import Database
-from service.sweeper import sweep
 from service.task_queue import TRAIN_TASK, Doorbell, create_celery
-from tests.factories import stored_job
 
 
 def messages(broker_url: str) -> list[dict[str, object]]:
@@ -51,16 +47,3 @@ def test_first_messages_of_a_process_may_come_at_once(broker_url: str) -> None:
     messages(broker_url)
     subprocess.run([sys.executable, "-c", FRESH_PROCESS, broker_url], check=True, timeout=60)
     assert {message["argsrepr"] for message in messages(broker_url)} == {f"['{number}']" for number in range(8)}
-
-
-def test_sweep_rings_for_a_job_that_a_stopped_worker_handed_back(database: Database, broker_url: str) -> None:
-    messages(broker_url)
-    stored_job(database)
-    with database.write() as connection:
-        leases.claim(connection, "job-1", "w")
-        leases.hand_back(connection, "w")
-    sweep(database, Doorbell(lambda: create_celery(broker_url)))
-    [message] = messages(broker_url)
-    assert message["argsrepr"] == "['job-1']"
-    sweep(database, Doorbell(lambda: create_celery(broker_url)))
-    assert messages(broker_url) == []

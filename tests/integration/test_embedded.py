@@ -119,10 +119,10 @@ def test_training_process_that_has_grown_large_is_replaced_after_its_job(tmp_pat
     with running(tmp_path / "data", SELFNORM_WORKER_MEMORY_BYTES="100000000") as service:
         processes = []
         for _ in range(2):
-            processes.append(service.children("spawn_main"))
+            processes.append(service.children("workers.trainer"))
             job = service.post("/jobs", dataset="iris", network=NETWORK, training={"epochs": 2})
             assert service.wait_for(job["id"])["state"] == "succeeded"
-            wait_until(lambda: service.children("spawn_main") not in ([], processes[-1]))
+            wait_until(lambda: service.children("workers.trainer") not in ([], processes[-1]))
         assert len({tuple(each) for each in processes}) == 2
 
 

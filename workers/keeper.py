@@ -1,0 +1,250 @@
+"""Keeps one training process: starts it, starts it again when it has died, ends it when it hangs or takes too much."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from importlib.metadata import version
+
+from service.domain.errors import LeaseLost
+from service.domain.jobs import Claim
+from service.domain.workers import WorkerState
+from service.processes import CALM_SECONDS, FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, private_bytes
+from service.storage import leases, workers
+from service.storage.database import DATABASE_DOWN, Connection, Database
+from service.task_queue import Doorbell
+from workers.trainer import NAME_VARIABLE, PARENT_VARIABLE
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.5
+FROZEN_SECONDS = 35.0
+"""A process that has said nothing for so long is ended: the lease of its job has expired by then."""
+STOP_SECONDS = 25.0
+"""So long a training may take to store itself when the worker ends."""
+REPORT_SECONDS = 5.0
+DEAF_SECONDS = 30.0
+"""Messages that lie with the broker for so long, though this worker is idle, are not heard any more."""
+VERSION = version("selfnorm")
+READY_LINE = "worker ready"
+"""Printed once TensorFlow is loaded; the supervisor of the embedded topology waits for it."""
+
+
+class Keeper:
+    """The training process of a worker, watched over by two threads.
+
+    One starts and ends the process. The other speaks to database and broker, which may not answer for a while.
+    """
+
+    def __init__(self, database: Database, doorbell: Doorbell, name: str, memory_bytes: int) -> None:
+        self._database = database
+        self._doorbell = doorbell
+        self._name = name
+        self._memory_bytes = memory_bytes
+        self._changed = threading.Condition()
+        self._state = WorkerState.STARTING
+        self._claim: Claim | None = None
+        self._process: subprocess.Popen[str] | None = None
+        self._stopping = threading.Event()
+        self._silent_ticks = 0
+        self._pause, self._start_at, self._started_at = 0.0, 0.0, 0.0
+        self._heard = 0
+        self._lost: list[tuple[Claim, str | None]] = []
+        self._threads = [
+            threading.Thread(target=target, name=name, daemon=True)
+            for name, target in (("keeper", self._watch), ("reporter", self._report))
+        ]
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def offer(self, job_id: str) -> None:
+        """Let the training process try a job; returns when it has nothing to do any more.
+
+        While it is busy this waits, so that other messages stay with the broker for idle workers.
+        """
+        with self._changed:
+            self._heard += 1
+            self._wait_until_idle()
+            if self._stopping.is_set() or self._process is None:
+                return
+            self._state = WorkerState.BUSY
+            self._send(self._process, f"try {job_id}")
+            self._wait_until_idle()
+
+    def stop(self) -> None:
+        """End the process; what it trains is stored and handed back. What it cannot hand back, this does."""
+        self._stopping.set()
+        with self._changed:
+            self._changed.notify_all()
+            process, claim = self._process, self._claim
+        if process is not None:
+            self._send(process, "stop")
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                logger.error("the training process does not end; it is killed")
+                process.kill()
+        for thread in self._threads:
+            thread.join(TICK_SECONDS)
+        self._report_losses()
+        try:
+            with self._database.write() as connection:
+                leases.hand_back(connection, self._name)
+                workers.gone(connection, self._name)
+        except DATABASE_DOWN as error:
+            logger.error(
+                "the database does not answer; what this worker holds waits for its lease to expire: %s", error
+            )
+            return
+        if claim is not None:
+            self._doorbell.ring(claim.job_id)
+
+    def _wait_until_idle(self) -> None:
+        self._changed.wait_for(lambda: self._stopping.is_set() or self._state is WorkerState.IDLE)
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(TICK_SECONDS):
+            try:
+                if self._process is None:
+                    if time.monotonic() >= self._start_at:
+                        self._start()
+                elif self._process.poll() is not None:
+                    self._on_death(self._process.returncode, self._claim)
+                else:
+                    self._check(self._process, self._claim)
+            except Exception:  # without this thread nobody would ever train here again
+                logger.exception("the training process cannot be kept; trying again")
+                self._start_at = time.monotonic() + MAX_PAUSE_SECONDS / 10
+        if self._process is not None:
+            self._process.wait()  # on Linux it dies with the thread that started it, which is this one
+
+    def _start(self) -> None:
+        environment = {**os.environ, NAME_VARIABLE: self._name, PARENT_VARIABLE: str(os.getpid())}
+        command = [sys.executable, "-m", "workers.trainer"]
+        pipe = subprocess.PIPE
+        # A session of its own: ctrl-C in a terminal is for the keeper.
+        process = subprocess.Popen(
+            command, env=environment, stdin=pipe, stdout=pipe, text=True, bufsize=1, start_new_session=True
+        )
+        with self._changed:
+            self._process, self._silent_ticks, self._started_at = process, 0, time.monotonic()
+        threading.Thread(target=self._read, args=(process,), name="reader", daemon=True).start()
+
+    def _read(self, process: "subprocess.Popen[str]") -> None:
+        """Take in what the process says, to its end."""
+        assert process.stdout is not None
+        for line in process.stdout:
+            word, *rest = line.split()
+            with self._changed:
+                if process is not self._process:
+                    return
+                self._silent_ticks = 0
+                if word in ("ready", "idle"):
+                    self._state, self._claim = WorkerState.IDLE, None
+                elif word == "busy":
+                    self._state, self._claim = WorkerState.BUSY, Claim(rest[0], int(rest[1]), self._name)
+                self._changed.notify_all()
+            if word == "ready":
+                print(READY_LINE, flush=True)  # noqa: T201  # for the supervisor
+
+    def _check(self, process: "subprocess.Popen[str]", claim: Claim | None) -> None:
+        """End a process that is frozen, or whose training takes more memory than it may.
+
+        Silence is counted in looks, not in time: while this process itself was frozen, nobody could be heard. A process
+        that trains nothing is left alone, however large: another one would be as large, and no job could tell why.
+        """
+        self._silent_ticks += 1
+        if self._silent_ticks * TICK_SECONDS > FROZEN_SECONDS:
+            logger.error("the training process has been silent for %.0f s; it is killed", FROZEN_SECONDS)
+            process.kill()
+        elif claim is not None and (taken := private_bytes(process.pid)) > self._memory_bytes:
+            detail = (
+                f"the training took {taken / 2**30:.1f} GiB of memory, and {self._memory_bytes / 2**30:.1f} GiB are "
+                "allowed here (SELFNORM_TRAINING_MEMORY_BYTES); try a smaller network, a smaller batch or fewer rows"
+            )
+            logger.error("%s; it is killed", detail)
+            process.kill()
+            process.wait()
+            self._on_death(process.returncode, claim, detail)
+
+    def _on_death(self, status: int, claim: Claim | None, too_large: str | None = None) -> None:
+        with self._changed:
+            if self._process is not None and self._process.stdin is not None:
+                with suppress(OSError):  # a word may lie in it that nobody has heard
+                    self._process.stdin.close()
+            if claim is not None:
+                self._lost.append((claim, too_large))
+            self._process, self._claim, self._state = None, None, WorkerState.STARTING
+            if status:
+                was_calm = time.monotonic() - self._started_at > CALM_SECONDS or claim is not None
+                before = 0.0 if was_calm else self._pause
+                self._pause = min(max(FIRST_PAUSE_SECONDS, 2 * before), MAX_PAUSE_SECONDS)
+                logger.warning(
+                    "the training process ended with status %d; started again in %.1f s", status, self._pause
+                )
+            self._start_at = time.monotonic() + (self._pause if status else 0.0)
+            self._changed.notify_all()
+
+    def _send(self, process: "subprocess.Popen[str]", command: str) -> None:
+        assert process.stdin is not None
+        try:
+            process.stdin.write(f"{command}\n")
+            process.stdin.flush()
+        except (OSError, ValueError):  # it has just died; the watch sees to it
+            logger.info("the training process is gone and does not hear: %s", command)
+
+    def _report(self) -> None:
+        """Tell the database of losses and of this worker, and find out whether messages are heard."""
+        deaf_since, heard_before, report_at = time.monotonic(), self._heard, 0.0
+        while not self._stopping.wait(TICK_SECONDS):
+            self._report_losses()
+            if time.monotonic() < report_at:
+                continue
+            report_at = time.monotonic() + REPORT_SECONDS
+            with self._changed:
+                state, job_id = self._state, None if self._claim is None else self._claim.job_id
+            self._write(partial(workers.seen, name=self._name, version=VERSION, state=state, job_id=job_id))
+            if state is not WorkerState.IDLE or self._heard != heard_before or not self._doorbell.waiting():
+                deaf_since, heard_before = time.monotonic(), self._heard
+            elif time.monotonic() - deaf_since > DEAF_SECONDS:
+                logger.error("messages lie at the broker and are not heard here: this worker ends, to be started again")
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    def _report_losses(self) -> None:
+        """Tell of every training process that died; what cannot be written now is told later."""
+        with self._changed:
+            lost, self._lost = self._lost, []
+        for claim, too_large in lost:
+            if not self._write(partial(_give_up, held=claim, too_large=too_large)):
+                with self._changed:
+                    self._lost.append((claim, too_large))
+
+    def _write(self, work: Callable[[Connection], object]) -> bool:
+        try:
+            with self._database.write() as connection:
+                work(connection)
+        except DATABASE_DOWN as error:
+            logger.warning("the database does not answer: %s", error)
+            return False
+        except Exception:  # the next report may succeed, and this thread must live to make it
+            logger.exception("a report to the database failed")
+        return True
+
+
+def _give_up(connection: Connection, held: Claim, too_large: str | None) -> None:
+    """Say that a job's training process has died; it may have ended the job just before."""
+    with suppress(LeaseLost):
+        if too_large is None:
+            leases.lose(connection, held)
+        else:
+            leases.fail(connection, held, "out_of_memory", too_large)
