@@ -15,7 +15,10 @@ from service.task_queue import Doorbell, create_celery
 
 logger = logging.getLogger(__name__)
 
-GRACEFUL_SHUTDOWN_SECONDS = 15
+GRACEFUL_SHUTDOWN_SECONDS = 14
+"""What is still under way then, such as a body that does not come, is answered with 503."""
+DATABASE_PATIENCE_SECONDS = 1.5
+"""A client is to hear within 2 s that the database does not answer."""
 KEEP_ALIVE_SECONDS = 30
 
 
@@ -25,7 +28,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     if not _is_loopback(host):
         logger.warning("listening on %s without authentication: everybody who reaches it can use it", host)
     services = Services(
-        database=Database(settings.database_url),
+        database=Database(settings.database_url, DATABASE_PATIENCE_SECONDS),
         doorbell=Doorbell(partial(create_celery, settings.broker_url)),
         limits=settings.limits,
         table_limits=settings.table_limits,

@@ -67,13 +67,13 @@ def memory_of(pid: int, field: str) -> int:
 
 
 @contextmanager
-def api_process(database: Path, folder: Path, **environment: str) -> Iterator[ApiProcess]:
-    """Run an API process on a SQLite database; what it writes beside goes to ``folder``."""
+def api_process(database: Path | str, folder: Path, **environment: str) -> Iterator[ApiProcess]:
+    """Run an API process on a database, the file of SQLite or a URL; what it writes beside goes to ``folder``."""
     temporary, log = folder / "temporary", folder / "api.log"
     temporary.mkdir(exist_ok=True)
     port = free_port()
     settings = {
-        "SELFNORM_DATABASE_URL": f"sqlite:///{database}",
+        "SELFNORM_DATABASE_URL": database if isinstance(database, str) else f"sqlite:///{database}",
         "SELFNORM_BROKER_URL": "redis://127.0.0.1:1/0",
         "TMPDIR": str(temporary),
         **environment,

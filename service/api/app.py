@@ -1,22 +1,29 @@
 """The application: routes, errors, request ids, and what lives as long as the process."""
 
 import asyncio
+import logging
 import secrets
-from collections.abc import AsyncIterator
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api import datasets, errors, health, jobs, models, predict
-from service.api.dependencies import Services
+from service.api import datasets, errors, events, health, jobs, models, predict
+from service.api.dependencies import Services, database_answers
 from service.api.errors import PROBLEM_TYPE, RETRY_AFTER_SECONDS, ProblemView, problem
 from service.sweeper import Sweeper
 
+logger = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 4.0
+"""With what the server gives to requests under way, it makes less than 20 s."""
 DESCRIPTION = "Train self-normalizing neural networks on your data and serve them."
 
 
@@ -25,12 +32,11 @@ def create_app(services: Services) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        sweeper = Sweeper(services.database, services.doorbell)
+        sweeper = Sweeper(services.database)
+        services.database.watch.start()
         sweeper.start()
         yield
-        sweeper.stop()
-        services.doorbell.close()
-        services.database.close()
+        await _close(sweeper.stop, services.doorbell.close, services.database.close)
 
     app = FastAPIOffline(
         redoc_url=None,
@@ -44,10 +50,24 @@ def create_app(services: Services) -> FastAPI:
     describe = app.openapi
     app.openapi = lambda: _with_problem_type(describe())  # type: ignore[method-assign]  # FastAPI's documented hook
     errors.install(app)
-    for module in (datasets, jobs, models, predict, health):
+    for module in (datasets, jobs, events, models):
+        app.include_router(module.router, dependencies=[Depends(database_answers)])
+    for module in (predict, health):
         app.include_router(module.router)
     app.add_middleware(Entrance, max_body_bytes=services.max_json_bytes, max_upload_bytes=services.max_upload_bytes)
     return app
+
+
+async def _close(*ends: Callable[[], object]) -> None:
+    """End the parts of the process, in a thread that is left behind where one of them hangs."""
+    thread = threading.Thread(target=lambda: [end() for end in ends], name="close", daemon=True)
+    thread.start()
+    deadline = time.monotonic() + CLOSE_SECONDS
+    while thread.is_alive():
+        if time.monotonic() > deadline:
+            logger.warning("not everything could be closed in %g s; a broker or a database hangs", CLOSE_SECONDS)
+            return
+        await asyncio.sleep(0.02)
 
 
 def _with_problem_type(schema: dict[str, Any]) -> dict[str, Any]:

@@ -3,18 +3,20 @@
 from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import StringConstraints, WithJsonSchema
 
 from service.api.dataset_views import DatasetView
-from service.api.dependencies import PageDependency, ServicesDependency, StrictRoute
-from service.api.uploads import FORM, MEDIA_TYPES, PART, received
+from service.api.dependencies import KeyDependency, PageDependency, ServicesDependency, StrictRoute, answer_of
+from service.api.uploads import FORM, MEDIA_TYPES, PART, keyed_upload, received
 from service.api.views import PageView
 from service.domain.bounds import Frozen
-from service.domain.datasets import ColumnKind
+from service.domain.datasets import ColumnKind, Dataset
 from service.domain.errors import InvalidTable, Violation
 from service.domain.wording import shown
 from service.tables.request import ImportRequest
 from service.use_cases import datasets
+from service.use_cases.idempotency import Outcome, StoredAnswer, replay
 
 router = APIRouter(prefix="/datasets", tags=["data sets"], route_class=StrictRoute)
 
@@ -65,15 +67,15 @@ class DatasetChange(Frozen):
     """The kinds of some columns, by name; they cannot change any more once there is a job on the data set."""
 
 
-@router.post("", status_code=201, openapi_extra={"requestBody": UPLOAD_BODY})
+@router.post("", status_code=201, response_model=DatasetView, openapi_extra={"requestBody": UPLOAD_BODY})
 async def upload(
     request: Request,
     services: ServicesDependency,
-    response: Response,
+    key: KeyDependency,
     name: NameParameter = None,
     kinds: KindsParameter = [],  # noqa: B006  # FastAPI copies it
     missing: MissingParameter = None,
-) -> DatasetView:
+) -> Response:
     """Store a table: CSV, Parquet, NDJSON or JSON rows as the body, or as the part ``file`` of a form."""
     if name is not None:
         datasets.check_name(name)
@@ -83,14 +85,17 @@ async def upload(
     async with services.imports.reader(request, services.table_limits) as reader, received(request) as arrived:
         wanted = ImportRequest(arrived.format, chosen_kinds, words)
         chosen_name = name or arrived.name or DEFAULT_NAME
+        keyed = await keyed_upload(request, key, arrived)
 
-        def add() -> DatasetView:
-            added = datasets.add_dataset(services.database, chosen_name, arrived.file, wanted, reader)
-            return DatasetView.of(added)
+        def add() -> Outcome[Dataset]:
+            return datasets.add_dataset_once(
+                services.database, chosen_name, arrived.file, wanted, reader, keyed, _added
+            )
 
-        view = await services.imports.run(add)
-    response.headers["Location"] = f"/datasets/{view.id}"
-    return view
+        with services.running.serving(keyed):
+            earlier = await run_in_threadpool(replay, services.database, keyed)
+            outcome = await services.imports.run(add) if earlier is None else earlier
+    return answer_of(outcome)
 
 
 @router.get("")
@@ -124,6 +129,11 @@ def rows(dataset_id: str, services: ServicesDependency, page: PageDependency) ->
 def delete(dataset_id: str, services: ServicesDependency) -> None:
     """Delete an upload that no unfinished job needs."""
     datasets.delete_dataset(services.database, dataset_id)
+
+
+def _added(dataset: Dataset) -> StoredAnswer:
+    body = DatasetView.of(dataset).model_dump_json().encode()
+    return StoredAnswer(201, {"Location": f"/datasets/{dataset.id}"}, body)
 
 
 def _kinds(parameters: list[str]) -> dict[str, ColumnKind]:

@@ -1,30 +1,66 @@
-"""What routes need, handed to them by FastAPI: the services behind them, pages, strict bodies."""
+"""What routes need, handed to them by FastAPI: the services behind them, pages, strict bodies, keyed requests."""
 
+import hashlib
+import json
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Depends, HTTPException, Query, Request, Response
+from fastapi import Depends, Header, HTTPException, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 
 from service.api.errors import malformed
 from service.api.imports import ImportQueue
 from service.domain import strict_json
-from service.domain.errors import MalformedRequest
+from service.domain.errors import InvalidIdempotencyKey, MalformedRequest, RequestStillRunning
 from service.domain.limits import Limits, TableLimits
 from service.inference.sessions import SessionCache
 from service.storage.database import Database
 from service.storage.pages import MAX_PAGE_SIZE, PageRequest
 from service.task_queue import Doorbell
+from service.use_cases.idempotency import KeyedRequest, Outcome
 
 LARGE_BODY_BYTES = 64 * 1024
 """A larger body is read in a thread, so that nobody waits behind it."""
+MAX_KEY_LENGTH = 255
+
+
+class RunningRequests:
+    """The keys of the requests that this process serves right now."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._keys: set[str] = set()
+
+    @contextmanager
+    def serving(self, request: KeyedRequest | None) -> Iterator[None]:
+        """Hold the key of a request until it has been served.
+
+        Other processes do not see it: a second request that comes to one of them waits in the database for the end of
+        the first one, and is given its answer.
+
+        Raises:
+            RequestStillRunning: a request under this key is being served.
+        """
+        if request is None:
+            yield
+            return
+        with self._lock:
+            if request.key in self._keys:
+                raise RequestStillRunning(request.key)
+            self._keys.add(request.key)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._keys.remove(request.key)
 
 
 @dataclass(frozen=True)
@@ -40,13 +76,25 @@ class Services:
     max_upload_bytes: int = 512 * 2**20
     sessions: SessionCache = field(default_factory=SessionCache)
     imports: ImportQueue = field(default_factory=ImportQueue)
+    running: RunningRequests = field(default_factory=RunningRequests)
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the process is asked to end, so that held answers are let go."""
+    comment_seconds: float = 15.0
+    """A stream of events sends a comment after so long without one, so that no proxy takes it for dead."""
 
 
 def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
+
+
+async def database_answers(request: Request) -> None:
+    """Refuse at once what needs the database while it does not answer: no thread is held, no upload taken in.
+
+    Raises:
+        DatabaseDown: it does not answer.
+    """
+    _services(request).database.watch.check()
 
 
 def _coerce_size(value: Any) -> Any:
@@ -66,8 +114,61 @@ def _page(
     return PageRequest(page_size, page_token)
 
 
+KeyParameter = Annotated[
+    list[str] | None,
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH, "pattern": "^[ -~]+$"}),
+    Header(
+        alias="Idempotency-Key",
+        description="A word of your own, such as a UUID, that makes the request safe to repeat for 7 days: what was "
+        "made under it is not made again, and its answer is given again, with Idempotent-Replayed: true",
+    ),
+]
+
+
+async def _key(keys: KeyParameter = None) -> str | None:
+    if keys is None:
+        return None
+    if len(keys) == 1 and 1 <= len(keys[0]) <= MAX_KEY_LENGTH and keys[0].isascii() and keys[0].isprintable():
+        return keys[0]
+    raise InvalidIdempotencyKey(keys)
+
+
+KeyDependency = Annotated[str | None, Depends(_key)]
+"""The key of a request whose body the route reads itself; it hashes it with ``keyed_request``."""
+
+
+async def _keyed(request: Request, key: KeyDependency) -> KeyedRequest | None:
+    if key is None:
+        return None
+    body = await request.body()
+    if len(body) > LARGE_BODY_BYTES:
+        return await run_in_threadpool(keyed_request, request, key, [body])
+    return keyed_request(request, key, [body])
+
+
 ServicesDependency = Annotated[Services, Depends(_services)]
 PageDependency = Annotated[PageRequest, Depends(_page)]
+KeyedDependency = Annotated[KeyedRequest | None, Depends(_keyed)]
+"""The request with its key; None where it has none."""
+
+
+def keyed_request(request: Request, key: str, body: Iterable[bytes], *beside: str | None) -> KeyedRequest:
+    """Hash what a request asks for: method, address, type, what stands ``beside`` its body, and the body in pieces."""
+    kind = media_type(request.headers.get("content-type"))
+    scope = request.scope
+    head = (scope["method"], scope["path"], scope["query_string"].decode("latin-1"), kind, *beside)
+    digest = hashlib.sha256(json.dumps(head).encode())  # which holds no line end, so that nothing can run into the body
+    digest.update(b"\n")
+    for piece in body:
+        digest.update(piece)
+    return KeyedRequest(key, digest.hexdigest())
+
+
+def answer_of(outcome: Outcome[Any]) -> Response:
+    """Return the answer to a request that makes something, and say so where it was given before."""
+    stored = outcome.answer
+    mark = {"Idempotent-Replayed": "true"} if outcome.replayed else {}
+    return Response(stored.body, stored.status, {**stored.headers, **mark}, media_type="application/json")
 
 
 class StrictRequest(Request):

@@ -15,12 +15,14 @@ from starlette.requests import ClientDisconnect
 
 from service.domain import errors, training_errors
 from service.domain.wording import pointer_step, shown
-from service.storage.database import DATABASE_DOWN
+from service.storage.database import DATABASE_DOWN, is_full
+from service.storage.watch import DatabaseDown
 
 logger = logging.getLogger(__name__)
 
 PROBLEM_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
+STILL_RUNNING_SECONDS = 1
 MAX_VIOLATIONS = 100
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -118,6 +120,8 @@ async def _on_domain_error(request: Request, error: Exception) -> JSONResponse:
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         logger.critical("%s", error)
         headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    elif isinstance(error, errors.RequestStillRunning):
+        headers = {"Retry-After": str(STILL_RUNNING_SECONDS)}
     return problem(request, status, str(error), error.code, violations, headers)
 
 
@@ -145,9 +149,12 @@ async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_database_down(request: Request, error: Exception) -> JSONResponse:
-    logger.error("the database does not answer: %s", error)
+    # That it is down has been logged once, when it was found out.
+    logger.log(logging.DEBUG if isinstance(error, DatabaseDown) else logging.ERROR, "no answer: %s", error)
+    if is_full(error):
+        return _disk_full(request)
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-    detail = "the database does not answer; try again in a few seconds"
+    detail = "the database does not answer, or is kept busy by others; try again in a few seconds"
     return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, detail, "database_down", headers=headers)
 
 
@@ -160,6 +167,10 @@ async def _on_system_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, OSError) or error.errno not in NO_ROOM:
         return await _on_bug(request, error)
     logger.critical("no room on the disk: %s", error)
+    return _disk_full(request)
+
+
+def _disk_full(request: Request) -> JSONResponse:
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     detail = "there is no room left on the disk of this service for what was sent; try again later"
     return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, detail, "disk_full", headers=headers)

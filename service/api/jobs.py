@@ -1,22 +1,30 @@
-"""/jobs: submit, look at, wait for, cancel, delete."""
+"""/jobs: submit, look at, wait for, cancel, pause, resume, try again, delete."""
 
 import hashlib
 import time
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import anyio
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
-from service.api.dependencies import PageDependency, Services, ServicesDependency, StrictRoute
+from service.api.dependencies import (
+    KeyedDependency,
+    PageDependency,
+    Services,
+    ServicesDependency,
+    StrictRoute,
+    answer_of,
+)
 from service.api.views import EpochsView, JobView, PageView, SplitView, ValidatedView
 from service.domain.bounds import Name
 from service.domain.jobs import PART_CODES, Job, JobState
 from service.domain.spec import JobSpec
 from service.storage.jobs import JobFilter
 from service.use_cases import jobs
+from service.use_cases.idempotency import StoredAnswer
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=StrictRoute)
 
@@ -36,18 +44,24 @@ LINES_AT_ONCE = 10_000
 def submit(
     spec: JobSpec,
     services: ServicesDependency,
-    response: Response,
+    keyed: KeyedDependency,
     validate_only: Annotated[bool, Query(description="Answer as the real call would, without making anything")] = False,
-) -> Any:
+) -> Response:
     """Train a network."""
     if validate_only:
         completed = jobs.validate_job(services.database, spec, services.limits)
         return JSONResponse(ValidatedView.of(completed).model_dump(mode="json"))
-    job = jobs.submit_job(services.database, spec, services.limits)
-    services.doorbell.ring(job.id)
-    response.headers["Location"] = f"/jobs/{job.id}"
-    response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    return JobView.of(job)
+    with services.running.serving(keyed):
+        outcome = jobs.submit_job_once(services.database, spec, services.limits, keyed, submitted)
+    if outcome.made is not None:
+        services.doorbell.ring(outcome.made.id)
+    return answer_of(outcome)
+
+
+def submitted(job: Job) -> StoredAnswer:
+    """Answer that a job has been made."""
+    headers = {"Location": f"/jobs/{job.id}", "Retry-After": str(RETRY_AFTER_SECONDS)}
+    return StoredAnswer(202, headers, JobView.of(job).model_dump_json().encode())
 
 
 @router.get("")
@@ -121,6 +135,34 @@ def cancel(job_id: str, services: ServicesDependency, response: Response) -> Job
     job = jobs.cancel_job(services.database, job_id)
     response.status_code = 200 if cancelled_already else 202
     return JobView.of(job)
+
+
+@router.post("/{job_id}/pause", status_code=202, responses={200: {"model": JobView, "description": "Paused already"}})
+def pause(job_id: str, services: ServicesDependency, response: Response) -> JobView:
+    """Ask that a job stops for a while; a running one is stored first, and is `running` until then."""
+    paused_already = jobs.get_job(services.database, job_id).state == JobState.PAUSED
+    job = jobs.pause_job(services.database, job_id)
+    response.status_code = 200 if paused_already else 202
+    return JobView.of(job)
+
+
+@router.post("/{job_id}/resume", status_code=202)
+def resume(job_id: str, services: ServicesDependency) -> JobView:
+    """Let a paused job wait in line again; it goes on where it was. Nothing changes for one that is not paused."""
+    job = jobs.resume_job(services.database, job_id)
+    if job.state == JobState.QUEUED:
+        services.doorbell.ring(job.id)
+    return JobView.of(job)
+
+
+@router.post("/{job_id}/retry", status_code=202, response_model=JobView)
+def retry(job_id: str, services: ServicesDependency, keyed: KeyedDependency) -> Response:
+    """Try a failed job again, as a new job that goes on from its last checkpoint where that makes sense."""
+    with services.running.serving(keyed):
+        outcome = jobs.retry_job_once(services.database, job_id, keyed, submitted)
+    if outcome.made is not None:
+        services.doorbell.ring(outcome.made.id)
+    return answer_of(outcome)
 
 
 @router.delete("/{job_id}", status_code=204)

@@ -12,9 +12,10 @@ from fastapi import HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
-from service.api.dependencies import media_type
+from service.api.dependencies import keyed_request, media_type
 from service.domain.errors import MalformedRequest
 from service.tables.request import TableFormat
+from service.use_cases.idempotency import KeyedRequest
 
 PIECE_BYTES = 1 << 20
 """So much of a body is collected before a thread writes it."""
@@ -75,6 +76,16 @@ async def received(request: Request) -> AsyncIterator[Upload]:
             yield Upload(file, MEDIA_TYPES[kind])
     else:
         raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, _unsupported(kind))
+
+
+async def keyed_upload(request: Request, key: str | None, arrived: Upload) -> KeyedRequest | None:
+    """Hash an upload that has a key; a form by its file alone, for its boundary is another one each time."""
+    if key is None:
+        return None
+    pieces = iter(lambda: arrived.file.read(PIECE_BYTES), b"")
+    keyed = await run_in_threadpool(keyed_request, request, key, pieces, arrived.format, arrived.name)
+    await run_in_threadpool(arrived.file.seek, 0)
+    return keyed
 
 
 async def _spool(request: Request, file: BinaryIO) -> None:

@@ -73,6 +73,10 @@ class JobView(View):
     model: ModelReference | None
     error: ErrorReference | None
     attempts: int
+    pause_requested: bool
+    """Its worker is to store it and stop; its state is `running` until then."""
+    retry_of: str | None
+    """The failed job that this one goes on with."""
     queue_position: int | None
     tags: list[str]
     warnings: list[str]
@@ -100,6 +104,8 @@ class JobView(View):
             model=None if version is None else ModelReference(name=job.model_name, version=version),
             error=None if code is None else ErrorReference(code=code, detail=job.error_detail or ""),
             attempts=job.attempts,
+            pause_requested=job.pause_requested,
+            retry_of=job.retry_of,
             queue_position=job.queue_position,
             tags=job.tags,
             warnings=job.warnings,

@@ -1,12 +1,15 @@
-"""Networks that answer: ONNX Runtime sessions, kept while they are used."""
+"""Networks that answer: ONNX Runtime sessions, kept while they are used, with what was last known of their versions."""
 
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from service.domain.models import ModelVersion
 
 # ONNX Runtime reads this when it is imported; without it, it reports its use to its makers and writes a device id.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -17,6 +20,10 @@ INPUT_NAME = "x"
 OUTPUT_NAME = "y"
 CHUNK_ROWS = 4096
 """Rows in one call: more would hold every layer's activations of all of them in memory."""
+
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
 
 
 class ServedNetwork:
@@ -40,25 +47,52 @@ class ServedNetwork:
 
 
 class SessionCache:
-    """The networks used last, by the hash of their graph."""
+    """The networks used last, by the hash of their graph; the versions read last, for when they cannot be read."""
 
     def __init__(self, capacity: int = 64) -> None:
-        self._capacity = capacity
-        self._networks: OrderedDict[str, ServedNetwork] = OrderedDict()
-        self._lock = threading.Lock()
+        self._networks: _Recent[str, ServedNetwork] = _Recent(capacity)
+        self._versions: _Recent[tuple[str, int | None], ModelVersion] = _Recent(2 * capacity)
 
     def get(self, sha256: str, load: Callable[[], bytes]) -> ServedNetwork:
         """Return the network with this hash; ``load`` fetches its graph where it is not in memory."""
-        with self._lock:
-            if network := self._networks.get(sha256):
-                self._networks.move_to_end(sha256)
-                return network
-        network = ServedNetwork(load())
-        with self._lock:
-            self._networks[sha256] = network
-            while len(self._networks) > self._capacity:
-                self._networks.popitem(last=False)
+        network = self._networks.get(sha256)
+        if network is None:
+            network = ServedNetwork(load())
+            self._networks.put(sha256, network)
         return network
+
+    def remember(self, found: ModelVersion, is_newest: bool) -> None:
+        """Keep what was read of a version, and whether it was the model's newest."""
+        newest = self._versions.get((found.name, None))
+        self._versions.put((found.name, found.version), found)
+        if is_newest or (newest is not None and newest.version < found.version):
+            self._versions.put((found.name, None), found)
+
+    def recall(self, name: str, version: int | None) -> ModelVersion | None:
+        """Return what was last known of a version, or of the newest for None; None where nothing is known."""
+        return self._versions.get((name, version))
+
+
+class _Recent(Generic[Key, Value]):
+    """The values used last; safe to use from many threads."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._values: OrderedDict[Key, Value] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Key) -> Value | None:
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+            return self._values.get(key)
+
+    def put(self, key: Key, value: Value) -> None:
+        with self._lock:
+            self._values[key] = value
+            self._values.move_to_end(key)
+            if len(self._values) > self._capacity:
+                self._values.popitem(last=False)
 
 
 def has_runtime() -> bool:

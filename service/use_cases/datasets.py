@@ -2,7 +2,8 @@
 
 import secrets
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,11 +13,12 @@ from service.domain.kinds import change_kind
 from service.domain.limits import TableLimits
 from service.domain.wording import pointer_step, shown
 from service.storage import datasets, pages
-from service.storage.database import Database
+from service.storage.database import Connection, Database
 from service.storage.datasets import NewDataset
 from service.tables import article_files
 from service.tables.importer import TableReader
 from service.tables.request import ImportRequest
+from service.use_cases.idempotency import KeyedRequest, Outcome, StoredAnswer, once
 
 MAX_NAME_LENGTH = 100
 MAX_PAGE_BYTES = 16 * 2**20
@@ -42,11 +44,41 @@ def add_dataset(
     Raises:
         InvalidTable: the name or the file cannot be used.
     """
+    with _imported(name, source, request, reader) as add, database.write(alone=True) as connection:
+        return add(connection)
+
+
+def add_dataset_once(
+    database: Database,
+    name: str,
+    source: BinaryIO,
+    request: ImportRequest,
+    reader: TableReader,
+    keyed: KeyedRequest | None,
+    answer: Callable[[Dataset], StoredAnswer],
+) -> Outcome[Dataset]:
+    """Read an uploaded file and store the table, unless this upload has been answered before.
+
+    Whether it has is known when the file has been read; ``replay`` says it earlier, for what was answered by then.
+
+    Raises:
+        InvalidTable: the name or the file cannot be used.
+        IdempotencyKeyReused: another request came under this key.
+    """
+    database.watch.check()  # reading a file that cannot be stored is in vain
+    with _imported(name, source, request, reader) as add:
+        return once(database, keyed, add, answer, takes_long=True)
+
+
+@contextmanager
+def _imported(
+    name: str, source: BinaryIO, request: ImportRequest, reader: TableReader
+) -> Iterator[Callable[[Connection], Dataset]]:
+    """Read an uploaded file in a process of its own, and give what stores its table."""
     check_name(name)
     with tempfile.TemporaryFile() as file:
         table = reader.read(source, file, request)
-        with database.write() as connection:
-            return datasets.add_imported(connection, secrets.token_hex(10), name, table, file)
+        yield lambda connection: datasets.add_imported(connection, secrets.token_hex(10), name, table, file)
 
 
 def change_dataset(

@@ -2,14 +2,16 @@
 
 import secrets
 import zlib
+from collections.abc import Callable
 
 from service.domain.completion import CompletedSpec, complete_spec
-from service.domain.errors import InvalidSpec, SplitNotDrawn, UnknownDataset, Violation
-from service.domain.jobs import EpochRecord, Job, StoredSplit
+from service.domain.errors import DatasetIsGone, InvalidSpec, SplitNotDrawn, UnknownDataset, Violation
+from service.domain.jobs import EpochRecord, Event, Job, JobState, StoredSplit
 from service.domain.limits import Limits
 from service.domain.spec import JobSpec
-from service.storage import datasets, jobs, pages
-from service.storage.database import Database
+from service.storage import datasets, events, jobs, pages
+from service.storage.database import Connection, Database
+from service.use_cases.idempotency import KeyedRequest, Outcome, StoredAnswer, once
 
 
 def submit_job(database: Database, spec: JobSpec, limits: Limits) -> Job:
@@ -18,15 +20,35 @@ def submit_job(database: Database, spec: JobSpec, limits: Limits) -> Job:
     Raises:
         InvalidSpec: it does not fit its data set or the limits.
     """
-    job_id = secrets.token_hex(10)
     with database.write() as connection:
-        try:
-            dataset = datasets.get(connection, spec.dataset, for_use=True)
-        except UnknownDataset as error:
-            raise InvalidSpec([Violation("#/dataset", str(error))]) from None
-        completed = complete_spec(spec, dataset, limits)
-        jobs.add(connection, job_id, completed.spec.model_dump(mode="json"), completed.warnings)
-        return jobs.get(connection, job_id)
+        return _submit(connection, spec, limits)
+
+
+def submit_job_once(
+    database: Database,
+    spec: JobSpec,
+    limits: Limits,
+    request: KeyedRequest | None,
+    answer: Callable[[Job], StoredAnswer],
+) -> Outcome[Job]:
+    """Submit a job, unless this request has been answered before.
+
+    Raises:
+        InvalidSpec: it does not fit its data set or the limits.
+        IdempotencyKeyReused: another request came under this key.
+    """
+    return once(database, request, lambda connection: _submit(connection, spec, limits), answer)
+
+
+def _submit(connection: Connection, spec: JobSpec, limits: Limits) -> Job:
+    try:
+        dataset = datasets.get(connection, spec.dataset, for_use=True)
+    except UnknownDataset as error:
+        raise InvalidSpec([Violation("#/dataset", str(error))]) from None
+    completed = complete_spec(spec, dataset, limits)
+    job_id = secrets.token_hex(10)
+    jobs.add(connection, job_id, completed.spec.model_dump(mode="json"), completed.warnings)
+    return jobs.get(connection, job_id)
 
 
 def validate_job(database: Database, spec: JobSpec, limits: Limits) -> CompletedSpec:
@@ -83,7 +105,56 @@ def cancel_job(database: Database, job_id: str) -> Job:
         return jobs.get(connection, job_id)
 
 
+def pause_job(database: Database, job_id: str) -> Job:
+    """Ask that a job stops for a while; its training goes on where it was when it is resumed."""
+    with database.write() as connection:
+        jobs.request_pause(connection, job_id)
+        return jobs.get(connection, job_id)
+
+
+def resume_job(database: Database, job_id: str) -> Job:
+    """Put a paused job back in line; ring the doorbell after this returns."""
+    with database.write() as connection:
+        jobs.resume(connection, job_id)
+        return jobs.get(connection, job_id)
+
+
+def retry_job_once(
+    database: Database, job_id: str, request: KeyedRequest | None, answer: Callable[[Job], StoredAnswer]
+) -> Outcome[Job]:
+    """Store a new job that goes on where a failed one was, unless this request has been answered before.
+
+    Raises:
+        UnknownJob: there is none with this id.
+        JobDidNotFail: it has not failed.
+        DatasetIsGone: the data set that it needs has been deleted.
+        IdempotencyKeyReused: another request came under this key.
+    """
+
+    def retry(connection: Connection) -> Job:
+        new_id = secrets.token_hex(10)
+        failed = jobs.get(connection, job_id)
+        try:
+            datasets.get(connection, failed.dataset_id, for_use=True)
+        except UnknownDataset:
+            raise DatasetIsGone(job_id, failed.dataset_id) from None
+        jobs.retry(connection, job_id, new_id)
+        return jobs.get(connection, new_id)
+
+    return once(database, request, retry, answer)
+
+
 def delete_job(database: Database, job_id: str) -> None:
     """Delete a job that has ended; its model stays."""
     with database.write() as connection:
         jobs.remove(connection, job_id)
+
+
+def job_events(database: Database, job_id: str, after: int, limit: int) -> tuple[JobState, list[Event]]:
+    """Read the events of a job that follow number ``after``, in order, and the state that it was in before.
+
+    The state is read first, so whoever reads a final one, and fewer events than ``limit``, has the last of them.
+    """
+    with database.read() as connection:
+        state = jobs.state_of(connection, job_id)
+        return state, events.read(connection, job_id, after, limit)

@@ -13,7 +13,7 @@ from service.inference import rows
 from service.inference.rows import MAX_VIOLATIONS
 from service.inference.sessions import CHUNK_ROWS, SessionCache
 from service.storage import jobs, models
-from service.storage.database import Database
+from service.storage.database import DATABASE_DOWN, Database
 
 MAX_PROBABILITIES = 2_000_000
 """More of them in one answer would take hundreds of megabytes on their way."""
@@ -42,13 +42,15 @@ def predict(
 ) -> Prediction:
     """Answer rows with a version of a model, the newest one by default.
 
+    While the database is down, a version whose network is in memory still answers; the newest is then the last known.
+
     Raises:
         UnknownModel, UnknownVersion, UnknownAlias: there is no such thing.
         ModelNotReady: the first version is still being trained.
         InvalidRows: the model cannot take the rows.
         CorruptBlob: the stored graph is damaged.
     """
-    found = _find(database, name, version, alias)
+    found = _find(database, sessions, name, version, alias)
 
     def load() -> bytes:
         with database.read() as connection:
@@ -88,7 +90,21 @@ def _check_finite(answer: NDArray[np.floating]) -> None:
         raise InvalidRows([Violation(f"#/instances/{row}", detail.format(row)) for row in lost])
 
 
-def _find(database: Database, name: str, version: int | None, alias: str | None) -> ModelVersion:
+def _find(
+    database: Database, sessions: SessionCache, name: str, version: int | None, alias: str | None
+) -> ModelVersion:
+    try:
+        found = _read(database, name, version, alias)
+    except DATABASE_DOWN:
+        known = None if alias is not None else sessions.recall(name, version)
+        if known is None:
+            raise
+        return known
+    sessions.remember(found, is_newest=version is None)
+    return found
+
+
+def _read(database: Database, name: str, version: int | None, alias: str | None) -> ModelVersion:
     with database.read() as connection:
         try:
             if alias is not None:

@@ -372,7 +372,7 @@ def test_schema_describes_the_upload(sqlite_client: TestClient) -> None:
     assert content["application/json"]["schema"]["items"]["type"] == "object"
     assert content["multipart/form-data"]["schema"]["required"] == ["file"]
     parameters = {parameter["name"]: parameter["schema"] for parameter in route["parameters"]}
-    assert parameters.keys() == {"name", "kinds", "missing"}
+    assert parameters.keys() == {"name", "kinds", "missing", "Idempotency-Key"}
     assert parameters["kinds"]["items"]["pattern"] == ":(numeric|categorical|boolean|date|id|text)$"
     missing = next(option for option in parameters["missing"]["anyOf"] if option["type"] == "array")
     assert (missing["maxItems"], missing["items"]["maxLength"]) == (100, 64)
