@@ -64,5 +64,29 @@ def migrate() -> None:
     database.close()
 
 
+@app.command()
+def doctor(
+    data_dir: Annotated[
+        Path | None, typer.Option(help="The folder of `selfnorm up`; without it, what the settings name is looked at.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
+) -> None:
+    """Look at every part without touching it; say what is wrong and what to do. Status 1 if there is a problem."""
+    from service.doctor import run  # each command loads only what it runs
+
+    raise typer.Exit(run(Settings(), data_dir, as_json))
+
+
+@app.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(help="Where the backup goes: a folder that is empty or not there yet.")],
+    data_dir: DataDir = Path("data"),
+) -> None:
+    """Copy the data folder of `selfnorm up`, while it runs, to a folder that it can run on."""
+    from service.backup import run  # each command loads only what it runs
+
+    raise typer.Exit(run(data_dir, folder))
+
+
 if __name__ == "__main__":
     app()

@@ -1,6 +1,7 @@
 """Everything in one command: a real Valkey, one worker, the API and SQLite in one folder, watched over."""
 
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -10,6 +11,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -22,6 +25,25 @@ READY_TIMEOUT_SECONDS = 180.0
 STOP_TIMEOUT_SECONDS = 30.0
 POLL_SECONDS = 0.1
 WORKER_READY = "worker ready"
+SERVICE_FILE = "service.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What a service that is ready says of itself in its data folder, for the doctor."""
+
+    pid: int
+    address: str
+    broker_url: str
+    version: str
+
+
+def running_on(data_dir: Path) -> Running | None:
+    """Return what the service on a data folder says of itself; None where none has come up since the last one ended."""
+    try:
+        return Running(**json.loads((data_dir / SERVICE_FILE).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def run(settings: Settings, host: str, port: int, data_dir: Path) -> int:
@@ -68,6 +90,7 @@ class _Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         try:
+            self._say_nothing()  # the last one may have been killed
             self._migrate()
             for child in self._children if not self._stop_requests else ():
                 child.start()
@@ -76,6 +99,7 @@ class _Supervisor:
                 self._watch()
                 time.sleep(POLL_SECONDS)
         finally:
+            self._say_nothing()
             self._stop()
         _say("ended; everything is kept in the data folder")
         return 0
@@ -106,8 +130,22 @@ class _Supervisor:
             time.sleep(POLL_SECONDS)
         if not self._stop_requests:
             host, port = self._address
-            shown_host = f"[{host}]" if ":" in host else host
-            _say(f"ready at http://{shown_host}:{port} (reference at /docs; data in {self._data_dir}; ctrl-C ends it)")
+            address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            self._say_where(address)
+            _say(f"ready at {address} (reference at /docs; data in {self._data_dir}; ctrl-C ends it)")
+
+    def _say_where(self, address: str) -> None:
+        """Write down for the doctor where everything is; whole or not at all."""
+        said = Running(os.getpid(), address, self._environment["SELFNORM_BROKER_URL"], version("selfnorm"))
+        partial = self._data_dir / f"{SERVICE_FILE}.partial"
+        try:
+            partial.write_text(json.dumps(asdict(said)))
+            partial.replace(self._data_dir / SERVICE_FILE)
+        except OSError as error:  # the service runs all the same
+            _say(f"{SERVICE_FILE} could not be written, so selfnorm doctor does not find this service: {error}")
+
+    def _say_nothing(self) -> None:
+        (self._data_dir / SERVICE_FILE).unlink(missing_ok=True)
 
     def _watch(self) -> None:
         for child in self._children:
