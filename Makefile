@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PLATFORM_LOCK := deploy/locks/dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check format migration lock clean
+.PHONY: help setup demo up test chaos check format migration lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ up: setup  ## run the whole service on this machine, data in ./data (ctrl-C ends
 
 test: setup  ## run every test, those against a real Valkey and a real PostgreSQL included
 	$(BIN)/python -m pytest
+
+chaos: setup  ## kill things at random and check that nothing is lost: make chaos CHAOS="--database postgresql --kills 100"
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 check: setup  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

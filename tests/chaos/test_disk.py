@@ -1,0 +1,53 @@
+"""A full disk in the middle of a training; that it can be any disk is what ``test_guarantees.py`` looks at."""
+
+import sys
+from contextlib import closing
+
+import httpx2 as httpx
+import pytest
+
+from service.domain.jobs import EventKind
+from tests.chaos import snapshot
+from tests.chaos.checker import Run, check
+from tests.chaos.client import Client
+from tests.chaos.faults import Fault
+from tests.chaos.history import History
+from tests.chaos.injector import Injector
+from tests.chaos.parts import wait_until
+from tests.chaos.run import SPECS
+from tests.chaos.topology import Topology
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc"),
+    pytest.mark.timeout(300),
+]
+
+FULL_SECONDS = 6.0
+SPEC = "digits-dropout"
+
+
+def test_training_goes_on_after_the_disk_was_full() -> None:
+    history = History()
+    with Topology(workers=1) as topology, closing(Client(topology.addresses, history, 1, SPECS, backlog=1)) as users:
+        injector = Injector(topology, history)
+        job_id = users.submit(SPEC, "during")
+        assert job_id is not None
+
+        def stored() -> snapshot.StoredJob:
+            return topology.look(snapshot.read).jobs[job_id]
+
+        wait_until(lambda: bool(stored().checkpoints), 90, lambda: topology.log("worker"))
+        trainer = topology.trainer(0)
+        assert injector.do(Fault("fill_disk", 0.0, 0.0, FULL_SECONDS))
+        answers = set()
+        while injector.in_force:
+            answer = httpx.post(f"{topology.addresses[0]}/jobs", json={"dataset": "iris"}, timeout=60)
+            answers.add((answer.status_code, "Retry-After" in answer.headers))
+            injector.tick()
+        assert (503, True) in answers
+        assert answers <= {(202, True), (503, True)}
+        assert users.wait(120) == []
+        after = topology.look(snapshot.read)
+        assert check(Run(after, history)) == []
+        assert [event.data["attempt"] for event in after.jobs[job_id].all_of(EventKind.STARTED)] == [1]
+        assert topology.trainer(0) == trainer
