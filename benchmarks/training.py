@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 from service.domain.models import Inputs, Outputs
 from service.domain.spec import JobSpec
 from service.domain.table import Table
-from service.storage import blobs, leases, schema
+from service.storage import leases, schema
 from service.storage.database import Database
 from service.use_cases.datasets import add_builtin_datasets
 from tests.factories import stored_job
 from workers import environment
 from workers.engine.chunks import Engine
 from workers.engine.feeds import Examples, Feed, count_steps, permutation
-from workers.epochs import ChunkEnd, Epochs
+from workers.epochs import Epochs
 from workers.forms import Form, make_engine
 from workers.lease import Lease
 from workers.preparation import Prepared
@@ -39,7 +39,6 @@ from workers.recorder import Recorder
 from workers.splits import Split
 
 LAYERS, UNITS, LEARNING_RATE = 20, 100, 7e-4
-CHECKPOINT_SECONDS = 1.0
 SAME_LOSS_STEPS = 30
 SAME_LOSS = 1e-9
 
@@ -195,18 +194,10 @@ def whole(case: Case, database: Database) -> Callable[[], object]:
             claim = leases.claim(connection, job, "benchmark")
         assert claim is not None
         with Lease(database, claim) as lease:
-            recorder, saved_at = Recorder(database, lease), time.monotonic()
-
-            def take_chunk(end: ChunkEnd) -> None:
-                nonlocal saved_at
-                recorder.take_chunk(end)
-                if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-                    with database.write() as connection:
-                        blobs.put(connection, end.state.to_bytes())
-                    saved_at = time.monotonic()
-
-            Epochs(spec_of(case), complete, on_chunk=take_chunk, on_epoch=recorder.take_epoch).run(None)
-            recorder.write()
+            recorder = Recorder(database, lease)
+            Epochs(spec_of(case), complete, on_chunk=recorder.take_chunk, on_epoch=recorder.take_epoch).run(None)
+        with database.write() as connection:
+            recorder.store_rest(connection)
 
     return run
 

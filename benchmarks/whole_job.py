@@ -15,7 +15,7 @@ from tests.processes import Service, running
 RUNS = 7
 BAR_SECONDS = 3.0
 BAR_BYTES = 1.2e9
-TRAINING_PROCESS = "spawn_main"
+TRAINING_PROCESS = "workers.trainer"
 
 
 def main() -> int:

@@ -1,0 +1,92 @@
+"""What it costs a training that nothing of it can be lost: checkpoints, epochs, events, progress, lease.
+
+The same epochs are trained with and without a job behind them, in turns, on a SQLite file with real commits. Bar: 3 %.
+``python -m benchmarks.durability``
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from benchmarks.training import CASES, FASHION, Case, prepared, spec_of
+from service.storage import leases, schema
+from service.storage.database import Database
+from service.use_cases.datasets import add_builtin_datasets
+from tests.factories import stored_job
+from workers import environment
+from workers.epochs import Epochs
+from workers.lease import Lease
+from workers.preparation import Prepared
+from workers.recorder import Recorder
+
+BAR = 0.03
+ROUNDS = 7
+BOSTON = next(case for case in CASES if case.name == "boston-32")
+SHAPES = (
+    replace(BOSTON, epochs=800),
+    replace(FASHION, name="fashion-128", batch_rows=128, epochs=12),
+)
+"""Many short epochs, and a few long ones; each takes some seconds."""
+
+
+def main() -> int:
+    """Measure each shape."""
+    environment.configure(None)
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database(f"sqlite:///{folder}/selfnorm.db")
+        schema.upgrade(database)
+        add_builtin_datasets(database)
+        costs = [_cost(database, case) for case in SHAPES]
+        database.close()
+    return 0 if max(costs) < BAR else 1
+
+
+def _cost(database: Database, case: Case) -> float:
+    data = prepared(case)
+    plain, durable = _plain(case, data), _durable(case, data, database)
+    for warm_up in (plain, durable):
+        warm_up()
+    ratios, seconds = [], []
+    for number in range(ROUNDS):
+        first, second = (plain, durable) if number % 2 else (durable, plain)
+        times = {first: _timed(first), second: _timed(second)}
+        ratios.append(times[durable] / times[plain] - 1.0)
+        seconds.append(times[plain])
+    cost = statistics.median(ratios)
+    shown = ", ".join(f"{100 * ratio:+.1f}" for ratio in ratios)
+    print(f"{case.name}, {case.epochs} epochs of {statistics.median(seconds) / case.epochs * 1000:.0f} ms: {shown} %")
+    print(f"  median {100 * cost:+.1f} % (bar {100 * BAR:.0f} %)", flush=True)
+    return cost
+
+
+def _plain(case: Case, data: Prepared) -> Callable[[], None]:
+    return lambda: Epochs(spec_of(case), data).run(None)
+
+
+def _durable(case: Case, data: Prepared, database: Database) -> Callable[[], None]:
+    def run() -> None:
+        job_id = stored_job(database, f"{case.name}-{time.monotonic_ns()}", training={"epochs": case.epochs})
+        with database.write() as connection:
+            claim = leases.claim(connection, job_id, "benchmark")
+        assert claim is not None
+        with Lease(database, claim) as lease:
+            recorder = Recorder(database, lease)
+            Epochs(spec_of(case), data, on_chunk=recorder.take_chunk, on_epoch=recorder.take_epoch).run(None)
+            with database.write() as connection:
+                recorder.store_rest(connection)
+                leases.succeed(connection, claim, best_epoch=1, test_metrics=None, version=1)
+
+    return run
+
+
+def _timed(run: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    sys.exit(main())
