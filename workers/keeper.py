@@ -112,7 +112,7 @@ class Keeper:
         self._changed.wait_for(lambda: self._stopping.is_set() or self._state is WorkerState.IDLE)
 
     def _watch(self) -> None:
-        while not self._stopping.wait(TICK_SECONDS):
+        while not self._stopping.is_set():
             try:
                 if self._process is None:
                     if time.monotonic() >= self._start_at:
@@ -124,6 +124,7 @@ class Keeper:
             except Exception:  # without this thread nobody would ever train here again
                 logger.exception("the training process cannot be kept; trying again")
                 self._start_at = time.monotonic() + MAX_PAUSE_SECONDS / 10
+            self._stopping.wait(TICK_SECONDS)
         if self._process is not None:
             self._process.wait()  # on Linux it dies with the thread that started it, which is this one
 

@@ -193,10 +193,12 @@ class JobTable(RuleBasedStateMachine):
                 partial(ModelJob.draw, held=held, content=content),
             )
 
-    @rule(pick=PICKS, fresh=st.integers(0, 2), version=st.integers(1, 9))
-    def succeed(self, pick: int, fresh: int, version: int) -> None:
-        """End with the last epochs, which need no state, in one transaction."""
+    @rule(pick=PICKS, fresh=st.integers(0, 2), version=st.integers(1, 9), cancels=st.booleans())
+    def succeed(self, pick: int, fresh: int, version: int, cancels: bool) -> None:
+        """End with the last epochs, which need no state, in one transaction; somebody may ask to cancel just before."""
         held = self.any_claim(pick)
+        if cancels:
+            self.cancel(held.job_id)
         done = self.epochs_of(held)
 
         def on_table(connection: Connection) -> None:

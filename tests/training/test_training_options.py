@@ -209,7 +209,7 @@ def test_no_two_chunks_of_a_training_drop_the_same_units() -> None:
     fields = {"network": {**SMALL, "dropout": 0.1}, "training": {**training, "validation_fraction": 176 / 1200}}
     watched = Case(Table(columns), fields).run()
     sums: dict[int, list[float]] = {1: [0.0], 2: [0.0]}
-    for end in watched.chunks:
+    for end in watched.chunks[:-1]:  # the last is the end of the training, with nothing summed
         sums[end.state.epoch].append(float(end.state.totals.arrays()["metrics/loss/0"]))
     losses = np.unique(np.concatenate([np.diff(sums[1]), np.diff(sums[2])]))
     losses = losses[losses > 0]  # validation adds nothing
@@ -227,7 +227,8 @@ def test_progress_rises_from_nothing_to_all() -> None:
     assert watched.epochs[-1].progress.fraction == 1.0
     assert [end.progress.epoch for end in watched.epochs] == [1, 2, 3, 4]
     assert [end.progress.fraction for end in watched.epochs] == [0.25, 0.5, 0.75, 1.0]
-    assert {end.state.epoch for end in watched.chunks} == {1, 2, 3, 4}
+    assert {end.state.epoch for end in watched.chunks[:-1]} == {1, 2, 3, 4}
+    assert (watched.chunks[-1].state.epoch, watched.chunks[-1].state.step) == (5, 0)
 
 
 def test_time_left_is_known_after_some_epochs_and_never_negative() -> None:
