@@ -11,16 +11,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from benchmarks.training import CASES, FASHION, Case, prepared, spec_of
-from service.storage import leases, schema
+from benchmarks.training import CASES, FASHION, Case, prepared, spec_of, whole
+from service.storage import schema
 from service.storage.database import Database
 from service.use_cases.datasets import add_builtin_datasets
-from tests.factories import stored_job
 from workers import environment
 from workers.epochs import Epochs
-from workers.lease import Lease
-from workers.preparation import Prepared
-from workers.recorder import Recorder
 
 BAR = 0.03
 ROUNDS = 7
@@ -45,8 +41,7 @@ def main() -> int:
 
 
 def _cost(database: Database, case: Case) -> float:
-    data = prepared(case)
-    plain, durable = _plain(case, data), _durable(case, data, database)
+    plain, durable = _plain(case), whole(case, database)
     for warm_up in (plain, durable):
         warm_up()
     ratios, seconds = [], []
@@ -62,27 +57,12 @@ def _cost(database: Database, case: Case) -> float:
     return cost
 
 
-def _plain(case: Case, data: Prepared) -> Callable[[], None]:
+def _plain(case: Case) -> Callable[[], object]:
+    data = prepared(case)
     return lambda: Epochs(spec_of(case), data).run(None)
 
 
-def _durable(case: Case, data: Prepared, database: Database) -> Callable[[], None]:
-    def run() -> None:
-        job_id = stored_job(database, f"{case.name}-{time.monotonic_ns()}", training={"epochs": case.epochs})
-        with database.write() as connection:
-            claim = leases.claim(connection, job_id, "benchmark")
-        assert claim is not None
-        with Lease(database, claim) as lease:
-            recorder = Recorder(database, lease)
-            Epochs(spec_of(case), data, on_chunk=recorder.take_chunk, on_epoch=recorder.take_epoch).run(None)
-            with database.write() as connection:
-                recorder.store_rest(connection)
-                leases.succeed(connection, claim, best_epoch=1, test_metrics=None, version=1)
-
-    return run
-
-
-def _timed(run: Callable[[], None]) -> float:
+def _timed(run: Callable[[], object]) -> float:
     began = time.perf_counter()
     run()
     return time.perf_counter() - began

@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
+import pytest
+
+# Processes are found through /proc, which Linux alone has; CI runs on it, and the service runs elsewhere too.
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
 
 START_TIMEOUT_SECONDS = 180
 STOP_TIMEOUT_SECONDS = 60

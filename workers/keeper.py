@@ -155,7 +155,8 @@ class Keeper:
                     self._state, self._claim = WorkerState.BUSY, Claim(rest[0], int(rest[1]), self._name)
                 self._changed.notify_all()
             if word == "ready":
-                print(READY_LINE, flush=True)  # noqa: T201  # for the supervisor
+                with suppress(OSError):  # the disk of the log may be full, and what comes next must be heard
+                    print(READY_LINE, flush=True)  # noqa: T201  # for the supervisor
 
     def _check(self, process: "subprocess.Popen[str]", claim: Claim | None) -> None:
         """End a process that is frozen, or whose training takes more memory than it may.

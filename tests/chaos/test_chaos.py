@@ -1,16 +1,16 @@
 """A short selection of what ``make chaos`` does for hours: real processes, seeded faults, every invariant checked."""
 
 import os
-import sys
 from typing import get_args
 
 import pytest
 
 from tests.chaos.run import Plan, run
 from tests.chaos.topology import Kind
+from tests.processes import linux_only
 
 pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc"),
+    linux_only,
     pytest.mark.timeout(600),
 ]
 

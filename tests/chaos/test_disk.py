@@ -1,6 +1,5 @@
 """A full disk in the middle of a training; that it can be any disk is what ``test_guarantees.py`` looks at."""
 
-import sys
 from contextlib import closing
 
 import httpx2 as httpx
@@ -16,9 +15,10 @@ from tests.chaos.injector import Injector
 from tests.chaos.parts import wait_until
 from tests.chaos.run import SPECS
 from tests.chaos.topology import Topology
+from tests.processes import linux_only
 
 pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc"),
+    linux_only,
     pytest.mark.timeout(300),
 ]
 

@@ -13,7 +13,6 @@ import random
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -38,12 +37,12 @@ from service.task_queue import TRAIN_TASK, create_celery
 from tests.chaos.conftest import END_SECONDS, Site, Spec
 from tests.chaos.proxy import HOST, RESET_ON_CLOSE
 from tests.chaos.topology import Kind, Topology
+from tests.processes import linux_only
 
 logger = logging.getLogger(__name__)
 
 pytestmark = [
-    # Processes are found through /proc, which Linux alone has; the service runs elsewhere too.
-    pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc"),
+    linux_only,
     pytest.mark.timeout(500),
 ]
 

@@ -1,16 +1,15 @@
 """Parts come back after they have died, and at the end nothing is left."""
 
 import subprocess
-import sys
 from typing import get_args
 
 import pytest
 
 from tests.chaos.parts import wait_until
 from tests.chaos.topology import Kind, NotEnded, Topology
-from tests.processes import alive
+from tests.processes import alive, linux_only
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
+pytestmark = linux_only
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))

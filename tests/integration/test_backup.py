@@ -20,7 +20,7 @@ from service.storage import blobs, events, jobs, schema
 from service.storage.database import Database, sqlite_url
 from tests import servers
 from tests.factories import stored_job
-from tests.processes import canonical, rows_of, running
+from tests.processes import canonical, linux_only, rows_of, running
 
 NETWORK = {"hidden_layers": 2, "units": 16}
 LONG = {"epochs": 1000, "early_stopping": None}
@@ -203,7 +203,7 @@ def test_postgresql_is_copied_and_brought_back_as_the_manual_says(postgresql_ser
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
+@linux_only
 def test_service_goes_on_from_a_backup(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     with running(tmp_path / "data") as service:

@@ -4,7 +4,6 @@ import json
 import signal
 import socket
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,11 +22,11 @@ from service.storage.database import DATABASE_DOWN, Database
 from service.use_cases.datasets import add_builtin_datasets
 from tests.api.support import register_model
 from tests.api_process import ApiProcess, api_process
+from tests.processes import linux_only
 from tests.servers import PostgresqlServer, postgresql_server
 
 pytestmark = [
-    # Processes are found through /proc, which Linux alone has; the service runs elsewhere too.
-    pytest.mark.skipif(sys.platform != "linux", reason="freezes processes that it finds through /proc"),
+    linux_only,
     pytest.mark.timeout(300),
 ]
 

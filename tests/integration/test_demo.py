@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from service.processes import locked
-from tests.processes import alive, descendants
+from tests.processes import alive, descendants, linux_only
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "service.cli", "demo"]
 
 pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc"),
+    linux_only,
     pytest.mark.timeout(400),
 ]
 

@@ -36,7 +36,7 @@ from service.storage.tables import workers as worker_table
 from service.task_queue import Doorbell, create_celery
 from tests import servers
 from tests.factories import stored_job
-from tests.processes import running
+from tests.processes import linux_only, running
 
 NOWHERE = "redis://127.0.0.1:1/0"
 OF_SQLITE = ["database", "file", "integrity", "disk"]
@@ -524,7 +524,7 @@ def test_service_that_was_killed_or_does_not_answer(sqlite_database: Database, t
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
+@linux_only
 def test_doctor_of_a_running_service(tmp_path: Path) -> None:
     data_dir = tmp_path / "data with ? and %41 and spaces"
     with running(data_dir) as service:

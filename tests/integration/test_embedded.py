@@ -4,17 +4,15 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.processes import Service, alive, canonical, command, descendants, rows_of, running
+from tests.processes import Service, alive, canonical, command, descendants, linux_only, rows_of, running
 
 pytestmark = [
-    # Only Linux shows which processes are left, which is what these tests are about; CI runs on it.
-    pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc"),
+    linux_only,
     pytest.mark.timeout(600),
 ]
 

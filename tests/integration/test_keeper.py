@@ -25,13 +25,12 @@ from service.storage.database import Database, sqlite_url
 from service.storage.tables import jobs as job_table
 from service.task_queue import Doorbell, create_celery
 from tests.factories import stored_job
-from tests.processes import alive, descendants
+from tests.processes import alive, descendants, linux_only
 from tests.servers import free_port, package_folder
 from workers.keeper import DEAF_SECONDS, FROZEN_SECONDS, READY_LINE
 
 pytestmark = [
-    # Only Linux shows which processes are left, which is what these tests are about; CI runs on it.
-    pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc"),
+    linux_only,
     pytest.mark.timeout(180),
 ]
 

@@ -8,7 +8,6 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,11 +32,10 @@ from service.tables.request import ImportRequest
 from service.use_cases.datasets import add_dataset, change_dataset
 from service.use_cases.jobs import submit_job
 from tests.api_process import ApiProcess, api_process
-from tests.processes import alive, descendants
+from tests.processes import alive, descendants, linux_only
 
 pytestmark = [
-    # Memory, open files and children are read from /proc, which Linux alone has; the service runs elsewhere too.
-    pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc"),
+    linux_only,
     pytest.mark.timeout(600),
 ]
 
