@@ -2,7 +2,6 @@
 
 import ipaddress
 import logging
-from functools import partial
 from types import FrameType
 
 import uvicorn
@@ -11,7 +10,7 @@ from service.api.app import create_app
 from service.api.dependencies import Services
 from service.settings import Settings
 from service.storage.database import Database
-from service.task_queue import Doorbell, create_celery
+from service.task_queue import Doorbell
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +28,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
         logger.warning("listening on %s without authentication: everybody who reaches it can use it", host)
     services = Services(
         database=Database(settings.database_url, DATABASE_PATIENCE_SECONDS),
-        doorbell=Doorbell(partial(create_celery, settings.broker_url)),
+        doorbell=Doorbell(settings.broker_url),
         limits=settings.limits,
         table_limits=settings.table_limits,
         datasets_dir=settings.datasets_dir,

@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Collection
 
 from service.domain.jobs import Claim
-from service.storage import checkpoints, idempotency, leases, workers
-from service.storage.database import DATABASE_DOWN, Database
-from service.storage.leases import ExpiredLease
+from service.storage import checkpoints, idempotency, losses, workers
+from service.storage.database import Database
+from service.storage.faults import DATABASE_DOWN
+from service.storage.losses import ExpiredLease
 
 logger = logging.getLogger(__name__)
 
@@ -18,8 +19,9 @@ SWEEP_SECONDS = 2.0
 LOOKS = 3
 """A lease that has expired is taken when it was seen so in so many sweeps, one after the other.
 
-After the database was down, or hung, or its clock was set forward, all leases have expired, and workers that live renew
-theirs in between. Looks are counted, not seconds: while the database hangs, nobody looks.
+After the database was down, or locked, or full, or its clock was set forward, all leases have expired, and workers that
+live renew theirs in between. Only looks that could write are counted, one after the other: while nobody can write, no
+worker can renew its lease.
 """
 TIDY_SECONDS = 3600.0
 
@@ -46,7 +48,7 @@ class Sweeper:
         tidy_at = time.monotonic() + random.uniform(SWEEP_SECONDS, TIDY_SECONDS)
         while not self._stop.wait(SWEEP_SECONDS):
             try:
-                self._look()
+                self.look()
                 if time.monotonic() >= tidy_at:
                     tidy_at = time.monotonic() + TIDY_SECONDS
                     tidy(self._database)
@@ -55,13 +57,16 @@ class Sweeper:
             except Exception:  # a sweeper that has died leaves jobs lying; the next sweep may succeed
                 logger.exception("a sweep failed")
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Look once, and take what was seen lost often enough."""
         with self._database.read() as connection:
-            expired = leases.expired(connection)
-            needs_sweep = leases.needs_sweep(connection)
-        self._looks = Counter({lease: self._looks[lease] + 1 for lease in expired})
+            expired = losses.expired(connection)
+            needs_sweep = losses.needs_sweep(connection)
+        looks = Counter({lease: self._looks[lease] + 1 for lease in expired})
+        self._looks.clear()
         if needs_sweep:
-            sweep(self._database, [lease.claim for lease, looks in self._looks.items() if looks >= LOOKS])
+            sweep(self._database, [lease.claim for lease, times in looks.items() if times >= LOOKS])
+        self._looks = looks  # not reached where this could not write
 
 
 def sweep(database: Database, lost: Collection[Claim] | None = None) -> None:
@@ -70,8 +75,8 @@ def sweep(database: Database, lost: Collection[Claim] | None = None) -> None:
     Nobody is called: what waits in line again pauses first, and workers look by themselves.
     """
     with database.write() as connection:
-        leases.follow_clock(connection)
-        leases.lose_expired(connection, lost)
+        losses.follow_clock(connection)
+        losses.lose_expired(connection, lost)
 
 
 def tidy(database: Database) -> None:

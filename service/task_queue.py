@@ -2,9 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,13 +12,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TRAIN_TASK = "selfnorm.train"
-SOCKET_TIMEOUT_SECONDS = 30
+CONSUMER_TIMEOUT_SECONDS = 30.0
+SENDER_TIMEOUT_SECONDS = 2.0
+"""So long somebody waits for a broker's answer: a worker, which listens, and who only has something to say."""
 MOST_UNSENT = 8
 QUIET_SECONDS = 3.0
 """After a broker did not answer, so long nothing is tried."""
 
 
-def create_celery(broker_url: str) -> "Celery":
+def create_celery(broker_url: str, timeout_seconds: float = CONSUMER_TIMEOUT_SECONDS) -> "Celery":
     """Return the Celery app; nothing is connected yet.
 
     The database is the truth about jobs, so there is no result backend, and a message is acknowledged when it
@@ -45,7 +46,7 @@ def create_celery(broker_url: str) -> "Celery":
         broker_connection_max_retries=None,
         broker_connection_timeout=2,
         broker_transport_options={
-            "socket_timeout": SOCKET_TIMEOUT_SECONDS,
+            "socket_timeout": timeout_seconds,
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
             "health_check_interval": 25,
@@ -61,8 +62,9 @@ class Doorbell:
     ``Celery`` in it), and a broker that does not answer must not hold up requests.
     """
 
-    def __init__(self, connect: Callable[[], "Celery"]) -> None:
-        self._app = cache(connect)
+    def __init__(self, broker_url: str) -> None:
+        """Connect nothing yet."""
+        self._app = cache(partial(create_celery, broker_url, SENDER_TIMEOUT_SECONDS))
         self._sender = ThreadPoolExecutor(1, thread_name_prefix="doorbell")
         self._quiet_until = 0.0
         self._unsent = 0

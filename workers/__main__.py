@@ -10,10 +10,9 @@ import signal
 import socket
 import sys
 import threading
-from functools import cache, partial
 
 from service.processes import allowed_bytes
-from service.settings import Settings
+from service.settings import read_settings
 from service.storage.database import Database
 from service.sweeper import Sweeper
 from service.task_queue import TRAIN_TASK, Doorbell, create_celery
@@ -27,11 +26,10 @@ def main() -> None:
     """Run until told to end."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until Celery takes the signal over
-    settings = Settings()
+    settings = read_settings()
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"  # containers have equal process ids
-    connect = cache(partial(create_celery, settings.broker_url))
     database = Database(settings.database_url)
-    doorbell = Doorbell(connect)
+    doorbell = Doorbell(settings.broker_url)
     keeper = Keeper(database, doorbell, name, settings.training_memory_bytes or allowed_bytes())
     keeper.start()  # first of all, for it takes seconds to load TensorFlow
     sweeper = Sweeper(database)
@@ -48,7 +46,7 @@ def main() -> None:
     from celery.signals import worker_shutting_down  # meanwhile
 
     worker_shutting_down.connect(lambda **_: ending.start(), weak=False)
-    app = connect()
+    app = create_celery(settings.broker_url)
     app.task(keeper.offer, name=TRAIN_TASK)
     options = ["--without-gossip", "--without-mingle", "--without-heartbeat", f"--hostname={name}"]
     try:

@@ -16,8 +16,9 @@ from service.domain.errors import LeaseLost
 from service.domain.jobs import Claim
 from service.domain.workers import WorkerState
 from service.processes import CALM_SECONDS, FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, private_bytes
-from service.storage import leases, workers
-from service.storage.database import DATABASE_DOWN, Connection, Database
+from service.storage import leases, losses, workers
+from service.storage.database import Connection, Database
+from service.storage.faults import DATABASE_DOWN, DATABASE_FAULTS
 from service.task_queue import Doorbell
 from workers.trainer import NAME_VARIABLE, PARENT_VARIABLE
 
@@ -28,6 +29,7 @@ FROZEN_SECONDS = 35.0
 """A process that has said nothing for so long is ended: the lease of its job has expired by then."""
 STOP_SECONDS = 25.0
 """So long a training may take to store itself when the worker ends."""
+LAST_WORDS_SECONDS = 1.0
 REPORT_SECONDS = 5.0
 DEAF_SECONDS = 30.0
 """Messages that lie with the broker for so long, though this worker is idle, are not heard any more."""
@@ -51,10 +53,12 @@ class Keeper:
         self._state = WorkerState.STARTING
         self._claim: Claim | None = None
         self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
         self._stopping = threading.Event()
         self._silent_ticks = 0
         self._pause, self._start_at, self._started_at = 0.0, 0.0, 0.0
-        self._heard = 0
+        self._heard = self._heard_before = 0
+        self._hears_since = time.monotonic()
         self._lost: list[tuple[Claim, str | None]] = []
         self._threads = [
             threading.Thread(target=target, name=name, daemon=True)
@@ -100,7 +104,7 @@ class Keeper:
             with self._database.write() as connection:
                 leases.hand_back(connection, self._name)
                 workers.gone(connection, self._name)
-        except DATABASE_DOWN as error:
+        except DATABASE_FAULTS as error:
             logger.error(
                 "the database does not answer; what this worker holds waits for its lease to expire: %s", error
             )
@@ -118,7 +122,7 @@ class Keeper:
                     if time.monotonic() >= self._start_at:
                         self._start()
                 elif self._process.poll() is not None:
-                    self._on_death(self._process.returncode, self._claim)
+                    self._on_death(self._process)
                 else:
                     self._check(self._process, self._claim)
             except Exception:  # without this thread nobody would ever train here again
@@ -138,7 +142,9 @@ class Keeper:
         )
         with self._changed:
             self._process, self._silent_ticks, self._started_at = process, 0, time.monotonic()
-        threading.Thread(target=self._read, args=(process,), name="reader", daemon=True).start()
+        reader = threading.Thread(target=self._read, args=(process,), name="reader", daemon=True)
+        reader.start()
+        self._reader = reader
 
     def _read(self, process: "subprocess.Popen[str]") -> None:
         """Take in what the process says, to its end."""
@@ -176,15 +182,22 @@ class Keeper:
             logger.error("%s; it is killed", detail)
             process.kill()
             process.wait()
-            self._on_death(process.returncode, claim, detail)
+            self._on_death(process, claim, detail)
 
-    def _on_death(self, status: int, claim: Claim | None, too_large: str | None = None) -> None:
+    def _on_death(
+        self, process: "subprocess.Popen[str]", large: Claim | None = None, detail: str | None = None
+    ) -> None:
+        """Note what died, with ``detail`` where it trained what was too ``large``; start another one a little later."""
+        if self._reader is not None:
+            self._reader.join(LAST_WORDS_SECONDS)  # it may have said what it trains and died at once
+        status = process.returncode
         with self._changed:
+            claim = self._claim
             if self._process is not None and self._process.stdin is not None:
                 with suppress(OSError):  # a word may lie in it that nobody has heard
                     self._process.stdin.close()
             if claim is not None:
-                self._lost.append((claim, too_large))
+                self._lost.append((claim, detail if claim == large else None))
             self._process, self._claim, self._state = None, None, WorkerState.STARTING
             if status:
                 was_calm = time.monotonic() - self._started_at > CALM_SECONDS or claim is not None
@@ -205,22 +218,31 @@ class Keeper:
             logger.info("the training process is gone and does not hear: %s", command)
 
     def _report(self) -> None:
-        """Tell the database of losses and of this worker, and find out whether messages are heard."""
-        deaf_since, heard_before, report_at = time.monotonic(), self._heard, 0.0
+        """Tell the database of losses and of this worker, and end a worker that does not hear its messages."""
+        report_at = 0.0
         while not self._stopping.wait(TICK_SECONDS):
-            self._report_losses()
-            if time.monotonic() < report_at:
-                continue
-            report_at = time.monotonic() + REPORT_SECONDS
-            with self._changed:
-                state, job_id = self._state, None if self._claim is None else self._claim.job_id
-            self._write(partial(workers.seen, name=self._name, version=VERSION, state=state, job_id=job_id))
-            if state is not WorkerState.IDLE or self._heard != heard_before or not self._doorbell.waiting():
-                deaf_since, heard_before = time.monotonic(), self._heard
-            elif time.monotonic() - deaf_since > DEAF_SECONDS:
-                logger.error("messages lie at the broker and are not heard here: this worker ends, to be started again")
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
+            try:
+                self._report_losses()
+                if time.monotonic() >= report_at:
+                    report_at = time.monotonic() + REPORT_SECONDS
+                    if self._is_deaf(self._report_state()):
+                        logger.error("messages lie at the broker and are not heard here: this worker ends")
+                        os.kill(os.getpid(), signal.SIGTERM)
+                        return
+            except Exception:  # such as a thread that cannot be started; the next report may succeed
+                logger.exception("this worker cannot be reported on; trying again")
+
+    def _report_state(self) -> WorkerState:
+        with self._changed:
+            state, job_id = self._state, None if self._claim is None else self._claim.job_id
+        self._write(partial(workers.seen, name=self._name, version=VERSION, state=state, job_id=job_id))
+        return state
+
+    def _is_deaf(self, state: WorkerState) -> bool:
+        """Whether messages have waited for long while this worker was idle and heard none."""
+        if state is not WorkerState.IDLE or self._heard != self._heard_before or not self._doorbell.waiting():
+            self._hears_since, self._heard_before = time.monotonic(), self._heard
+        return time.monotonic() - self._hears_since > DEAF_SECONDS
 
     def _report_losses(self) -> None:
         """Tell of every training process that died; what cannot be written now is told later."""
@@ -247,6 +269,6 @@ def _give_up(connection: Connection, held: Claim, too_large: str | None) -> None
     """Say that a job's training process has died; it may have ended the job just before."""
     with suppress(LeaseLost):
         if too_large is None:
-            leases.lose(connection, held)
+            losses.lose(connection, held)
         else:
             leases.fail(connection, held, "out_of_memory", too_large)

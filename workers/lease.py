@@ -10,8 +10,9 @@ from typing import TypeVar
 
 from service.domain.errors import LeaseLost
 from service.domain.jobs import Beat, Claim, EventKind
-from service.storage import leases
-from service.storage.database import DATABASE_DOWN, Connection, Database, is_full
+from service.storage import leases, losses
+from service.storage.database import Connection, Database
+from service.storage.faults import DATABASE_DOWN, is_full
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +20,8 @@ Result = TypeVar("Result")
 
 RETRY_SECONDS = 1.0
 GIVE_UP_SECONDS = 60.0
+RENEWED_SECONDS = 3 * leases.HEARTBEAT_SECONDS
+"""A lease that was not renewed for so long shows that the database is down."""
 LOOK_SECONDS = 1.0
 """So often somebody looks whether a cancel or a pause was asked for.
 
@@ -60,14 +63,17 @@ class Lease:
         stopping: threading.Event | None = None,
         abandon: Callable[[str], None] | None = None,
         *,
+        look_seconds: float = LOOK_SECONDS,
         lost_looks: int = LOST_LOOKS,
         stall_looks: int = STALL_LOOKS,
     ) -> None:
         self.claim = claim
         self.renewed_at = time.monotonic()
+        self._renew_at = 0.0
         self._database = database
         self._stopping = stopping or threading.Event()
         self._abandon = abandon
+        self._look_seconds = look_seconds
         self._lost_looks = lost_looks
         self._stall_looks = stall_looks
         self._over = threading.Event()
@@ -106,28 +112,32 @@ class Lease:
             raise self._word
 
     def _renew(self) -> None:
-        renew_at = 0.0
-        while not self._over.wait(LOOK_SECONDS):
-            now = time.monotonic()
-            is_due = now >= renew_at
+        while not self._over.wait(self._look_seconds):
             try:
-                if is_due:
-                    with self._database.write() as connection:
-                        beat = leases.heartbeat(connection, self.claim)
-                    self.renewed_at, renew_at = now, now + leases.HEARTBEAT_SECONDS
-                else:
-                    with self._database.read() as connection:
-                        beat = leases.word(connection, self.claim)
-                self._take(beat)
-            except LeaseLost as error:
-                self._say(error)
-            except DATABASE_DOWN as error:
-                logger.warning("the database does not answer the heartbeat: %s", error)
-                continue
+                if self._hears():
+                    self._judge()
             except Exception:  # without this thread the lease would end, and the training with it
                 logger.exception("job %s: the lease could not be renewed; trying again", self.claim.job_id)
-                continue
-            self._judge()
+
+    def _hears(self) -> bool:
+        """Renew the lease where it is time, and take what was asked; return whether the database answered."""
+        now = time.monotonic()
+        try:
+            if now >= self._renew_at:
+                with self._database.write() as connection:
+                    beat = leases.heartbeat(connection, self.claim)
+                self.renewed_at, self._renew_at = now, now + leases.HEARTBEAT_SECONDS
+            else:
+                with self._database.read() as connection:
+                    beat = leases.word(connection, self.claim)
+        except LeaseLost as error:
+            self._say(error)
+        except DATABASE_DOWN as error:
+            logger.warning("the database does not answer the heartbeat: %s", error)
+            return False
+        else:
+            self._take(beat)
+        return True
 
     def _take(self, beat: Beat) -> None:
         if beat.cancel_requested:
@@ -138,9 +148,9 @@ class Lease:
             self._say(Leaving(EventKind.HANDED_BACK))
 
     def _say(self, word: Cancelled | Leaving | LeaseLost) -> None:
-        """Pass a word on; a later one counts more, but the training has heard the first."""
+        """Pass a word on; a later one counts more, and is to be heard anew."""
         if type(word) is not type(self._word):
-            self._word, self._unheard_looks = word, 0
+            self._word, self._is_heard, self._unheard_looks = word, False, 0
 
     def _judge(self) -> None:
         """Give up a training that neither hears nor moves."""
@@ -153,8 +163,8 @@ class Lease:
         elif isinstance(self._word, LeaseLost) and self._unheard_looks > self._lost_looks:
             self._give_up("belongs to another worker, and nothing could interrupt it here", leases.leave)
         elif self._silent_looks > max(self._stall_looks, STALL_FACTOR * self._usual_looks()):
-            lose = partial(leases.lose, kind=EventKind.STALLED)
-            self._give_up(f"stood still for {self._silent_looks * LOOK_SECONDS:.0f} s", lose)
+            lose = partial(losses.lose, kind=EventKind.STALLED)
+            self._give_up(f"stood still for {self._silent_looks * self._look_seconds:.0f} s", lose)
 
     def _usual_looks(self) -> float:
         """Return how many looks there were from one sign of life to the next, without the silence that goes on now."""
@@ -183,15 +193,19 @@ def patiently(
 ) -> Result:
     """Work in a session, again and again while the database is down or full: a training waits for it and goes on.
 
-    It gives up when the lease is renewed all the while: then the database is not down, and this work cannot succeed.
+    It gives up when the lease is renewed all the while and there is room: then the database is not down, and this work
+    cannot succeed.
     """
     began = time.monotonic()
     while True:
+        tried = time.monotonic()
         try:
             with session() as connection:
                 return work(connection)
         except DATABASE_DOWN as error:
-            if lease.renewed_at - began > GIVE_UP_SECONDS and not is_full(error):
+            if is_full(error) or tried - lease.renewed_at > RENEWED_SECONDS:
+                began = time.monotonic()
+            elif lease.renewed_at - began > GIVE_UP_SECONDS:
                 raise
             logger.warning("the database does not answer, trying again: %s", error)
             time.sleep(RETRY_SECONDS)

@@ -5,7 +5,8 @@ import time
 
 from service.domain.jobs import EpochRecord, Progress, SavedState
 from service.storage import leases
-from service.storage.database import DATABASE_DOWN, Connection, Database
+from service.storage.database import Connection, Database
+from service.storage.faults import DATABASE_DOWN
 from workers.epochs import ChunkEnd, EpochEnd
 from workers.lease import Lease
 
@@ -20,6 +21,7 @@ SHARE = 0.02
 """Checkpoints after epochs take at most this part of the time: an epoch of a small table takes less than its commit."""
 FIRST_COST_SECONDS = 0.01
 RETRY_SECONDS = 1.0
+REST_FACTOR = 4
 
 
 class Recorder:
@@ -42,7 +44,7 @@ class Recorder:
         now = time.monotonic()
         if self._is_due(now):
             self._save(end)
-        elif now - self._written_at >= PROGRESS_SECONDS:
+        elif now >= max(self._not_before, self._written_at + PROGRESS_SECONDS):
             self._write_progress(end.progress)
 
     def take_epoch(self, end: EpochEnd) -> None:
@@ -73,20 +75,25 @@ class Recorder:
             with self._database.write() as connection:
                 self.store_rest(connection, saved)
         except DATABASE_DOWN as error:
-            logger.warning("job %s: no checkpoint was stored: %s", self._lease.claim.job_id, error)
-            self._not_before = time.monotonic() + RETRY_SECONDS
+            self._rest("checkpoint", began, error)
             return
         self._records.clear()
         self._saved_at = self._written_at = time.monotonic()
         self._cost = self._saved_at - began
 
     def _write_progress(self, progress: Progress) -> None:
-        self._written_at = time.monotonic()
+        began = self._written_at = time.monotonic()
         try:
             with self._database.write() as connection:
                 leases.record_progress(connection, self._lease.claim, progress)
         except DATABASE_DOWN as error:
-            logger.warning("job %s: no progress was stored: %s", self._lease.claim.job_id, error)
+            self._rest("progress", began, error)
+
+    def _rest(self, what: str, began: float, error: Exception) -> None:
+        """Leave the database alone for several times as long as it took to fail: the training is to go on meanwhile."""
+        logger.warning("job %s: no %s was stored: %s", self._lease.claim.job_id, what, error)
+        failed = time.monotonic()
+        self._not_before = failed + min(max(RETRY_SECONDS, REST_FACTOR * (failed - began)), MOST_SECONDS)
 
 
 def _saved(end: ChunkEnd) -> SavedState:

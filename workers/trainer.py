@@ -16,9 +16,10 @@ from typing import TextIO
 
 from service.domain.jobs import Claim
 from service.processes import allowed_bytes, die_with_parent, private_bytes
-from service.settings import Settings
+from service.settings import Settings, read_settings
 from service.storage import leases
-from service.storage.database import DATABASE_DOWN, Database
+from service.storage.database import Database
+from service.storage.faults import DATABASE_FAULTS
 
 logger = logging.getLogger(__name__)
 
@@ -93,8 +94,8 @@ class Trainer:
             with self._database.write() as connection:
                 wished = leases.claim(connection, wish, self._worker) if wish else None
                 return wished or leases.claim_next(connection, self._worker)
-        except DATABASE_DOWN as error:
-            logger.warning("the database does not answer: %s", error)
+        except DATABASE_FAULTS as error:
+            logger.warning("the database gives no job: %s", error)
             return None
 
     def _has_grown(self) -> bool:
@@ -136,7 +137,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     words = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else is printed must not look like a word
-    trainer = Trainer(Settings(), os.environ[NAME_VARIABLE], words)
+    trainer = Trainer(read_settings(), os.environ[NAME_VARIABLE], words)
     signal.signal(signal.SIGTERM, lambda *_: trainer.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is for the keeper, which then says stop
     trainer.run()

@@ -89,7 +89,7 @@ def upgrade() -> None:
     op.create_table(
         "idempotency_keys",
         sa.Column("key", sa.String(255), nullable=False),
-        sa.Column("request_sha256", sa.String(64), nullable=False, comment="of method, path, query and body"),
+        sa.Column("request_sha256", sa.String(64), nullable=False, comment="of method, address, type and body"),
         sa.Column("status", sa.Integer(), nullable=True),
         sa.Column("headers", sa.JSON(), nullable=True),
         sa.Column("body", sa.LargeBinary(), nullable=True),

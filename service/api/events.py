@@ -18,7 +18,7 @@ from service.domain.errors import InvalidPageToken, MalformedRequest, UnknownJob
 from service.domain.jobs import Event, EventKind, JobState
 from service.domain.wording import shown
 from service.storage import pages
-from service.storage.database import DATABASE_DOWN
+from service.storage.faults import DATABASE_DOWN
 from service.use_cases import jobs
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])

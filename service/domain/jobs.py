@@ -57,7 +57,16 @@ class EventKind(StrEnum):
 
 
 RESUMABLE_ERRORS = frozenset(
-    {"worker_lost", "stalled", "too_many_attempts", "out_of_memory", "no_room", "dataset_unavailable", "internal_error"}
+    {
+        "worker_lost",
+        "stalled",
+        "too_many_attempts",
+        "out_of_memory",
+        "no_room",
+        "dataset_unavailable",
+        "corrupt_blob",
+        "internal_error",
+    }
 )
 """Codes of failures after which a retry goes on from the last checkpoint; any other would only come again."""
 

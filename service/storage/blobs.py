@@ -65,7 +65,7 @@ def copy_to(connection: Connection, sha256: str, file: BinaryIO) -> None:
 
 
 def delete_unused(connection: Connection, sha256: str) -> None:
-    """Delete a blob unless a data set, a job or a model still needs it."""
+    """Delete a blob unless a data set, a job, a checkpoint or a model still needs it."""
     connection.execute(select(blobs.c.sha256).where(blobs.c.sha256 == sha256).with_for_update())
     users = (
         select(datasets.c.id).where(datasets.c.sha256 == sha256),

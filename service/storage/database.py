@@ -10,24 +10,14 @@ from typing import Any
 from sqlalchemy import URL, DateTime, Engine, Float, Table, create_engine, event, literal
 from sqlalchemy import Connection as Connection
 from sqlalchemy.engine import Dialect, make_url
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
-from service.storage.watch import DatabaseDown, DatabaseWatch
+from service.storage.watch import DatabaseWatch
 from service.storage.write_queue import WriteQueue
-
-DATABASE_DOWN = (OperationalError, InterfaceError, InternalError, PoolTimeout, DatabaseDown)
-"""What is raised when the database does not answer, or every connection stays busy."""
-
-DISK_FULL = "53100"
-"""PostgreSQL's code for it."""
-
-LOCK_NOT_AVAILABLE = "55P03"
 
 BUSY_TIMEOUT_SECONDS = 30
 CONNECT_TIMEOUT_SECONDS = 2
@@ -54,6 +44,13 @@ SERVER_OPTIONS = {
 def sqlite_url(path: Path) -> str:
     """Return the URL of a SQLite file, whatever characters its path holds."""
     return URL.create("sqlite", database=str(path)).render_as_string()
+
+
+def make_folder(url: str) -> None:
+    """Make the folder of a SQLite file that is not there yet."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
+        Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -185,17 +182,6 @@ class Database:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         else:
             self._queue.begin(connection, options["deadline"])
-
-
-def is_full(error: Exception) -> bool:
-    """Whether the database failed for want of room on its disk."""
-    original = getattr(error, "orig", None)
-    return getattr(original, "sqlstate", None) == DISK_FULL or "disk is full" in str(original)
-
-
-def is_locked(error: Exception) -> bool:
-    """Whether PostgreSQL gave up waiting for a lock that another session holds."""
-    return getattr(getattr(error, "orig", None), "sqlstate", None) == LOCK_NOT_AVAILABLE
 
 
 def upsert(connection: Connection, table: Table) -> Any:

@@ -12,15 +12,13 @@ from urllib.parse import quote
 
 from sqlalchemy import ColumnElement, Connection, create_engine, func, or_, select, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
 from service.domain.jobs import ACTIVE_STATES, HELD_STATES, EventKind, JobState
 from service.storage.database import CONNECT_TIMEOUT_SECONDS, database_time
 from service.storage.leases import LEASE_SECONDS
 from service.storage.tables import events, jobs
-
-DATABASE_FAULTS = (SQLAlchemyError, sqlite3.Error)
 
 LATE_SECONDS = 60.0
 """What has not happened by so much later than it should will not happen by itself."""

@@ -7,7 +7,8 @@ from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.exc import OperationalError
 
 from service.domain.errors import RequestStillRunning
-from service.storage.database import database_time, is_locked, upsert
+from service.storage.database import database_time, upsert
+from service.storage.faults import is_locked
 from service.storage.tables import idempotency_keys
 
 KEPT_SECONDS = 7 * 24 * 3600.0

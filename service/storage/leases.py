@@ -1,21 +1,17 @@
-"""Who runs which job: claim, heartbeat, progress, the end, and what happens when a worker is lost.
+"""Who runs which job: claim, heartbeat, progress, the end.
 
 Every write of a worker is conditional: a claim carries a fence that counts up with each claim, and a write under an
 old fence changes no row, so a worker that wakes up late can do no harm. Time is the database's.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Update, and_, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Update, and_, case, delete, func, select, update
 
 from service.domain.errors import LeaseLost
 from service.domain.jobs import (
     HELD_STATES,
-    MAX_ATTEMPTS,
-    MAX_LOSSES,
     RESUMABLE_ERRORS,
     Beat,
     Checkpoint,
@@ -34,16 +30,6 @@ from service.storage.tables import epochs, jobs
 
 LEASE_SECONDS = 30.0
 HEARTBEAT_SECONDS = 3.0
-BACK_OFF_SECONDS = 2.0
-LOST_AT_ONCE = 100
-
-
-@dataclass(frozen=True, slots=True)
-class ExpiredLease:
-    """A job whose worker has not renewed its lease in time."""
-
-    claim: Claim
-    until: datetime
 
 
 _MINE = (jobs.c.epoch, jobs.c.state, jobs.c.last_checkpoint, jobs.c.pause_requested)
@@ -83,7 +69,7 @@ def heartbeat(connection: Connection, held: Claim) -> Beat:
     Raises:
         LeaseLost: another worker owns the job, or it has ended.
     """
-    _write(connection, held, lease_until=database_time(LEASE_SECONDS))
+    write(connection, held, lease_until=database_time(LEASE_SECONDS))
     return word(connection, held)
 
 
@@ -93,7 +79,7 @@ def record_progress(connection: Connection, held: Claim, progress: Progress) -> 
     Raises:
         LeaseLost: another worker owns the job, or it has ended.
     """
-    _write(connection, held, **_pace(progress), lease_until=database_time(LEASE_SECONDS))
+    write(connection, held, **_pace(progress), lease_until=database_time(LEASE_SECONDS))
 
 
 def record(
@@ -112,14 +98,14 @@ def record(
         LeaseLost: another worker owns the job, or it has ended.
     """
     sha256 = None if saved is None else blobs.put(connection, saved.content)  # before anybody waits for the job's row
-    mine = _hold(connection, held)
+    mine = hold(connection, held)
     # A commit whose answer was lost is tried again, so that the first of them may be stored already.
     fresh = [measured for measured in records if measured.epoch > mine["epoch"]]
     values: dict[str, Any] = {**_pace(progress), "epoch": progress.epoch, "best_epoch": best_epoch or None}
     if saved is not None:
         number = mine["last_checkpoint"] + 1
         values |= {"last_checkpoint": number, "losses": 0}
-    _write(connection, held, **values, lease_until=database_time(LEASE_SECONDS))
+    write(connection, held, **values, lease_until=database_time(LEASE_SECONDS))
     add_epochs(connection, held.job_id, fresh)
     if saved is not None and sha256 is not None:
         checkpoints.add(connection, held.job_id, Checkpoint(number, sha256, saved.epoch, saved.step))
@@ -131,13 +117,13 @@ def go_back(connection: Connection, held: Claim, damaged: Checkpoint | None, rea
     Raises:
         LeaseLost: another worker owns the job, or it has ended.
     """
-    _hold(connection, held)
+    hold(connection, held)
     if damaged is not None:
         checkpoints.remove(connection, held.job_id, damaged.number)
     before = checkpoints.newest(connection, held.job_id)
     epoch = 0 if before is None else before.epoch
     still = case((jobs.c.best_epoch <= epoch, jobs.c.best_epoch), else_=None)
-    _write(connection, held, epoch=epoch, best_epoch=still)
+    write(connection, held, epoch=epoch, best_epoch=still)
     connection.execute(delete(epochs).where(epochs.c.job_id == held.job_id, epochs.c.epoch > epoch))
     events.append(connection, held.job_id, EventKind.CHECKPOINT_DAMAGED, epoch=epoch, reason=reason)
 
@@ -150,7 +136,7 @@ def record_split(connection: Connection, held: Claim, content: bytes) -> None:
     """
     before = connection.execute(select(jobs.c.split_sha256).where(jobs.c.id == held.job_id)).scalar()
     sha256 = blobs.put(connection, content)
-    _write(connection, held, split_sha256=sha256)
+    write(connection, held, split_sha256=sha256)
     if before not in (None, sha256):
         blobs.delete_unused(connection, before)
 
@@ -190,10 +176,10 @@ def fail(connection: Connection, held: Claim, code: str, detail: str) -> None:
     Raises:
         LeaseLost: another worker owns the job, or it has ended.
     """
-    if _hold(connection, held)["state"] == JobState.CANCELLING:
+    if hold(connection, held)["state"] == JobState.CANCELLING:
         leave(connection, held)
         return
-    _write(connection, held, state=JobState.FAILED, error_code=code, error_detail=detail, **_let_go())
+    write(connection, held, state=JobState.FAILED, error_code=code, error_detail=detail, **_let_go())
     events.append(connection, held.job_id, EventKind.FAILED, code=code, detail=detail)
     if code not in RESUMABLE_ERRORS:
         checkpoints.drop(connection, held.job_id)
@@ -208,14 +194,16 @@ def leave(connection: Connection, held: Claim, kind: EventKind | None = None, **
     Raises:
         LeaseLost: another worker owns the job, or it has ended.
     """
-    mine = _hold(connection, held)
+    mine = hold(connection, held)
     goes = JobState.QUEUED
     if mine["state"] == JobState.CANCELLING:
         goes = JobState.CANCELLED
     elif mine["pause_requested"]:
         goes = JobState.PAUSED
     let_go = _let_go() if goes.is_final else {**_let_go(), "finished_at": None}
-    _write(connection, held, **{"state": goes, "claimable_at": database_time(), **let_go, **values})
+    write(connection, held, **{"state": goes, "claimable_at": database_time(), **let_go, **values})
+    if kind is None and goes is JobState.QUEUED:
+        kind = EventKind.HANDED_BACK  # what it was asked to leave for has been taken back meanwhile
     if kind is not None:
         events.append(connection, held.job_id, kind, attempt=held.fence)
     if goes is not JobState.QUEUED:
@@ -225,64 +213,40 @@ def leave(connection: Connection, held: Claim, kind: EventKind | None = None, **
     return goes
 
 
-def lose(connection: Connection, held: Claim, kind: EventKind = EventKind.WORKER_LOST) -> JobState:
-    """Take a job from a worker that was lost, or that has stalled; return where it goes.
-
-    A loss sends it back to the queue with a pause that grows; the third without a new checkpoint fails it, for it is
-    probably the job that kills its workers.
-
-    Raises:
-        LeaseLost: another worker owns the job, or it has ended.
-    """
-    mine = _hold(connection, held)
-    losses = connection.execute(select(jobs.c.losses).where(jobs.c.id == held.job_id)).scalar_one() + 1
-    goes_on = mine["state"] == JobState.RUNNING and not mine["pause_requested"]
-    if goes_on and (losses >= MAX_LOSSES or held.fence >= MAX_ATTEMPTS):
-        events.append(connection, held.job_id, kind, attempt=held.fence)
-        code, detail = _gave_up(kind, held.fence, losses)
-        _write(connection, held, losses=losses)
-        fail(connection, held, code, detail)
-        return JobState.FAILED
-    pause = BACK_OFF_SECONDS * 4 ** (losses - 1)
-    return leave(connection, held, kind, losses=losses, claimable_at=database_time(pause))
-
-
-def expired(connection: Connection) -> list[ExpiredLease]:
-    """List the leases that have expired."""
-    columns = (jobs.c.id, jobs.c.fence, jobs.c.worker, jobs.c.lease_until)
-    rows = connection.execute(select(*columns).where(_expired()).order_by(jobs.c.number).limit(LOST_AT_ONCE))
-    return [ExpiredLease(_claim_of(row), row["lease_until"]) for row in rows.mappings()]
-
-
-def lose_expired(connection: Connection, among: Collection[Claim] | None = None) -> None:
-    """Take back every job whose lease has expired; ``among`` says which of them may be taken."""
-    columns = (jobs.c.id, jobs.c.fence, jobs.c.worker)
-    query = select(*columns).where(_expired()).order_by(jobs.c.number).limit(LOST_AT_ONCE)
-    rows = connection.execute(query.with_for_update(skip_locked=True)).mappings().all()
-    for held in map(_claim_of, rows):
-        if among is None or held in among:
-            lose(connection, held)
-
-
 def hand_back(connection: Connection, worker: str) -> None:
     """Take back everything that a stopping worker still holds."""
     columns = (jobs.c.id, jobs.c.fence, jobs.c.worker)
     query = select(*columns).where(jobs.c.worker == worker, jobs.c.state.in_(HELD_STATES)).with_for_update()
     rows = connection.execute(query).mappings().all()
     for row in rows:
-        leave(connection, _claim_of(row), EventKind.HANDED_BACK)
+        leave(connection, claim_of(row), EventKind.HANDED_BACK)
 
 
-def needs_sweep(connection: Connection) -> bool:
-    """Whether a sweep would change anything; spares the write lock when all is well."""
-    query = select(jobs.c.id).where(or_(_expired(), _beyond_clock(), _waits_beyond_clock())).limit(1)
-    return connection.execute(query).first() is not None
+def hold(connection: Connection, held: Claim) -> RowMapping:
+    """Read a job that is held, and keep its row until the transaction ends.
+
+    Raises:
+        LeaseLost: another worker owns the job, or it has ended.
+    """
+    row = connection.execute(select(*_MINE).where(_is_held(held)).with_for_update()).mappings().first()
+    if row is None:
+        raise LeaseLost(held.job_id, held.fence)
+    return row
 
 
-def follow_clock(connection: Connection) -> None:
-    """Shorten what cannot be: a lease or a pause that ends later than any that is given, for the clock was set back."""
-    connection.execute(update(jobs).where(_beyond_clock()).values(lease_until=database_time(LEASE_SECONDS)))
-    connection.execute(update(jobs).where(_waits_beyond_clock()).values(claimable_at=database_time()))
+def write(connection: Connection, held: Claim, **values: Any) -> None:
+    """Change the row of a job that is held.
+
+    Raises:
+        LeaseLost: another worker owns the job, or it has ended.
+    """
+    if connection.execute(_held(held).values(**values)).rowcount == 0:
+        raise LeaseLost(held.job_id, held.fence)
+
+
+def claim_of(row: RowMapping) -> Claim:
+    """Return the claim that a row of jobs speaks of."""
+    return Claim(row["id"], row["fence"], row["worker"])
 
 
 def _claim(connection: Connection, which: ColumnElement[bool], worker: str) -> Claim | None:
@@ -305,28 +269,11 @@ def _claim(connection: Connection, which: ColumnElement[bool], worker: str) -> C
         return None
     started = {"attempt": row["fence"], "worker": worker, "epoch": row["epoch"]}
     events.append(connection, row["id"], EventKind.STARTED, **started)
-    return _claim_of(row)
-
-
-def _claim_of(row: RowMapping) -> Claim:
-    return Claim(row["id"], row["fence"], row["worker"])
+    return claim_of(row)
 
 
 def _claimable() -> ColumnElement[bool]:
     return and_(jobs.c.state == JobState.QUEUED, jobs.c.claimable_at <= database_time())
-
-
-def _expired() -> ColumnElement[bool]:
-    return and_(jobs.c.state.in_(HELD_STATES), jobs.c.lease_until < database_time())
-
-
-def _beyond_clock() -> ColumnElement[bool]:
-    return and_(jobs.c.state.in_(HELD_STATES), jobs.c.lease_until > database_time(2 * LEASE_SECONDS))
-
-
-def _waits_beyond_clock() -> ColumnElement[bool]:
-    longest = BACK_OFF_SECONDS * 4**MAX_LOSSES
-    return and_(jobs.c.state == JobState.QUEUED, jobs.c.claimable_at > database_time(longest))
 
 
 def _is_held(held: Claim) -> ColumnElement[bool]:
@@ -335,19 +282,6 @@ def _is_held(held: Claim) -> ColumnElement[bool]:
 
 def _held(held: Claim) -> Update:
     return update(jobs).where(_is_held(held))
-
-
-def _hold(connection: Connection, held: Claim) -> RowMapping:
-    """Read a job that is held, and keep its row until the transaction ends."""
-    row = connection.execute(select(*_MINE).where(_is_held(held)).with_for_update()).mappings().first()
-    if row is None:
-        raise LeaseLost(held.job_id, held.fence)
-    return row
-
-
-def _write(connection: Connection, held: Claim, **values: Any) -> None:
-    if connection.execute(_held(held).values(**values)).rowcount == 0:
-        raise LeaseLost(held.job_id, held.fence)
 
 
 def _pace(progress: Progress) -> dict[str, Any]:
@@ -360,18 +294,3 @@ def _pace(progress: Progress) -> dict[str, Any]:
 
 def _let_go() -> dict[str, Any]:
     return {"worker": None, "lease_until": None, "pause_requested": False, "finished_at": database_time()}
-
-
-def _gave_up(kind: EventKind, attempts: int, losses: int) -> tuple[str, str]:
-    if losses < MAX_LOSSES:
-        return "too_many_attempts", f"{attempts} workers began with this job and none could end it"
-    if kind is EventKind.STALLED:
-        detail = (
-            f"{losses} times in a row this job stood still, and its worker was replaced; the workers' logs say more"
-        )
-        return "stalled", detail
-    return (
-        "worker_lost",
-        f"{losses} workers in a row were lost while they ran this job, which probably needs more memory than a worker "
-        "has; try a smaller network or fewer rows",
-    )

@@ -2,8 +2,13 @@
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 
 from service.storage.database import Database
+from service.storage.faults import DATABASE_FAULTS
+
+FAULTS = (*DATABASE_FAULTS, CommandError, OSError)
+"""What is raised where a database cannot be migrated: it is down, damaged, no database, or of a newer version."""
 
 
 def upgrade(database: Database) -> None:

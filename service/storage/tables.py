@@ -157,7 +157,7 @@ idempotency_keys = Table(
     "idempotency_keys",
     metadata,
     Column("key", String(255), primary_key=True),
-    Column("request_sha256", String(64), nullable=False, comment="of method, path, query and body"),
+    Column("request_sha256", String(64), nullable=False, comment="of method, address, type and body"),
     Column("status", Integer),
     Column("headers", JSON),
     Column("body", LargeBinary),

@@ -13,6 +13,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from service.storage.faults import DatabaseDown, is_damaged
+
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
@@ -23,10 +25,6 @@ ANSWER_SECONDS = 1.0
 """A database that has not answered a question after so long is down."""
 LOOKS = 10
 """So often somebody looks for the answer in that time."""
-
-
-class DatabaseDown(Exception):
-    """The database does not answer at the moment, so that this request did not wait for it."""
 
 
 class DatabaseWatch:
@@ -86,14 +84,17 @@ class DatabaseWatch:
     def _run(self) -> None:
         asked: Future[None] | None = None
         while not self._stop.is_set():
-            # One that is stuck, as in the look-up of a name, is waited for: threads would pile up behind it.
-            if asked is None or asked.done():
-                asked = _in_thread(self._ask)
-            trouble = self._trouble(asked)
-            if trouble is None:
-                self._restore()
-            elif not self._stop.is_set():
-                self._cut(trouble)
+            try:
+                # One that is stuck, as in the look-up of a name, is waited for: threads would pile up behind it.
+                if asked is None or asked.done():
+                    asked = _in_thread(self._ask)
+                trouble = self._trouble(asked)
+                if trouble is None:
+                    self._restore()
+                elif not self._stop.is_set():
+                    self._cut(trouble)
+            except Exception:  # such as a thread that cannot be started; without this one nobody would ask again
+                logger.exception("the database could not be watched; trying again")
             self._stop.wait(ASK_SECONDS)
         if asked is not None:
             wait([asked], ANSWER_SECONDS)
@@ -111,7 +112,8 @@ class DatabaseWatch:
         if not asked.done():
             return f"no answer after {ANSWER_SECONDS:g} s"
         error = asked.exception()
-        return None if error is None else str(error)
+        # A damaged file is there: whoever needs it is to hear what is wrong with it.
+        return None if error is None or is_damaged(error) else str(error)
 
     def _cut(self, trouble: str | None = None) -> None:
         """Refuse new sessions, and end every wait for an answer with the error of a lost connection."""

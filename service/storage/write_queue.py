@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from service.storage.watch import DatabaseDown
+from service.storage.faults import DatabaseDown
 
 LOCKED = "another process keeps the SQLite file locked"
 MOST_TOGETHER = 32

@@ -2,7 +2,8 @@
 
 from service.inference.sessions import has_runtime
 from service.storage import health
-from service.storage.database import DATABASE_DOWN, Database
+from service.storage.database import Database
+from service.storage.faults import DATABASE_DOWN, STATEMENT_REFUSED
 
 
 def readiness(database: Database) -> dict[str, str]:
@@ -13,6 +14,9 @@ def readiness(database: Database) -> dict[str, str]:
             current = health.has_current_schema(connection)
     except DATABASE_DOWN:
         advice = "does not answer; start it or correct SELFNORM_DATABASE_URL"
+        return {"database": advice, "migrations": "unknown", "inference": inference}
+    except STATEMENT_REFUSED:
+        advice = "cannot be read; run: selfnorm doctor"
         return {"database": advice, "migrations": "unknown", "inference": inference}
     migrations = "ok" if current else "not at this version's schema; run: selfnorm migrate"
     return {"database": "ok", "migrations": migrations, "inference": inference}

@@ -13,7 +13,8 @@ from service.inference import rows
 from service.inference.rows import MAX_VIOLATIONS
 from service.inference.sessions import CHUNK_ROWS, SessionCache
 from service.storage import jobs, models
-from service.storage.database import DATABASE_DOWN, Database
+from service.storage.database import Database
+from service.storage.faults import DATABASE_DOWN
 
 MAX_PROBABILITIES = 2_000_000
 """More of them in one answer would take hundreds of megabytes on their way."""

@@ -9,14 +9,12 @@ from fastapi.testclient import TestClient
 from service.api.app import create_app
 from service.api.dependencies import Services
 from service.storage.database import Database
-from service.task_queue import Doorbell, create_celery
+from service.task_queue import Doorbell
 
 
 @pytest.fixture
 def services(database: Database, broker_url: str, tmp_path: Path) -> Services:
-    return Services(
-        database, Doorbell(lambda: create_celery(broker_url)), max_json_bytes=200_000, max_upload_bytes=1_000_000
-    )
+    return Services(database, Doorbell(broker_url), max_json_bytes=200_000, max_upload_bytes=1_000_000)
 
 
 @pytest.fixture

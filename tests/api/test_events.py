@@ -25,7 +25,7 @@ from service.domain.limits import Limits
 from service.domain.spec import JobSpec
 from service.storage import events, pages, tables
 from service.storage.database import Database
-from service.task_queue import Doorbell, create_celery
+from service.task_queue import Doorbell
 from service.use_cases import jobs
 from tests.api.support import problem
 from tests.api_process import api_process
@@ -103,7 +103,7 @@ def server(services: Services) -> Iterator[Server]:
 @pytest.fixture
 def sqlite_client(sqlite_database: Database, broker_url: str) -> Iterator[TestClient]:
     """The application on one database, for what the other would answer just so."""
-    app = create_app(Services(sqlite_database, Doorbell(lambda: create_celery(broker_url))))
+    app = create_app(Services(sqlite_database, Doorbell(broker_url)))
     with TestClient(app, raise_server_exceptions=False) as opened:
         yield opened
 

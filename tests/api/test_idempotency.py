@@ -22,7 +22,7 @@ from service.storage import idempotency
 from service.storage.database import Connection, Database, database_time
 from service.storage.idempotency import KEPT_SECONDS, StoredAnswer
 from service.storage.tables import datasets, idempotency_keys, jobs
-from service.task_queue import Doorbell, create_celery
+from service.task_queue import Doorbell
 from service.use_cases.idempotency import KeyedRequest, Outcome, once, replay
 from tests.api.support import problem
 from tests.api_process import api_process
@@ -38,7 +38,7 @@ class Heard(Doorbell):
     """A doorbell that remembers whom it was rung for."""
 
     def __init__(self, broker_url: str) -> None:
-        super().__init__(lambda: create_celery(broker_url))
+        super().__init__(broker_url)
         self.rung: list[str] = []
 
     def ring(self, job_id: str) -> Any:
@@ -55,7 +55,7 @@ def serving(services: Services) -> Iterator[TestClient]:
 @pytest.fixture
 def other_client(client: TestClient, services: Services, database_url: str, broker_url: str) -> Iterator[TestClient]:
     """The application once more, as another process would run it: of the first it sees the database alone."""
-    doorbell = Doorbell(lambda: create_celery(broker_url))
+    doorbell = Doorbell(broker_url)
     other = replace(services, database=Database(database_url), doorbell=doorbell, running=RunningRequests())
     with serving(replace(other, imports=ImportQueue())) as opened:
         for one in (client, opened):

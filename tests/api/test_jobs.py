@@ -13,7 +13,7 @@ from service.domain.jobs import Claim, EpochRecord, EventKind, JobState, Progres
 from service.storage import datasets, leases
 from service.storage.database import Database
 from service.storage.tables import blobs
-from service.task_queue import Doorbell, create_celery
+from service.task_queue import Doorbell
 from tests.api.support import problem, submit
 from tests.factories import measured, progress, saved_state
 
@@ -267,7 +267,7 @@ def test_unchanged_job_is_not_sent_again(client: TestClient) -> None:
 
 
 def test_jobs_are_taken_and_found_again_while_the_broker_is_down(database: Database) -> None:
-    services = Services(database, Doorbell(lambda: create_celery("redis://127.0.0.1:1/0")))
+    services = Services(database, Doorbell("redis://127.0.0.1:1/0"))
     with TestClient(create_app(services)) as client:
         job = submit(client)
         assert client.get(f"/jobs/{job['id']}").json()["state"] == "queued"
@@ -540,7 +540,7 @@ def test_retry_of_a_job_whose_data_set_is_gone_is_refused(client: TestClient, da
 
 
 def test_retry_is_taken_while_the_broker_is_down(database: Database) -> None:
-    services = Services(database, Doorbell(lambda: create_celery("redis://127.0.0.1:1/0")))
+    services = Services(database, Doorbell("redis://127.0.0.1:1/0"))
     with TestClient(create_app(services)) as client:
         job_id = failed(client, database)
         assert client.post(f"/jobs/{job_id}/retry").status_code == 202

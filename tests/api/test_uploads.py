@@ -18,7 +18,7 @@ from service.api.dependencies import Services
 from service.api.imports import MAX_WAITING, ImportQueue
 from service.storage.database import Database
 from service.storage.tables import blobs
-from service.task_queue import Doorbell, create_celery
+from service.task_queue import Doorbell
 from tests.api.support import problem
 
 ROWS = [{"a": i * 2, "b": i % 7 + 0.5, "c": "xyz"[i % 3]} for i in range(40)]
@@ -39,7 +39,7 @@ def parquet() -> bytes:
 @pytest.fixture
 def sqlite_client(sqlite_database: Database, broker_url: str) -> Iterator[TestClient]:
     """The application on one database, for what the other would answer just so."""
-    doorbell = Doorbell(lambda: create_celery(broker_url))
+    doorbell = Doorbell(broker_url)
     app = create_app(Services(sqlite_database, doorbell, max_upload_bytes=UPLOAD_LIMIT))
     with TestClient(app, raise_server_exceptions=False) as opened:
         yield opened

@@ -16,7 +16,8 @@ from sqlalchemy import RowMapping, select, update
 
 from service.domain.jobs import ACTIVE_STATES, FINAL_STATES, EventKind, JobState
 from service.storage import tables
-from service.storage.database import DATABASE_DOWN, Database, database_time
+from service.storage.database import Database, database_time
+from service.storage.faults import DATABASE_DOWN
 from tests.chaos import snapshot
 from tests.chaos.checker import Run, check
 from tests.chaos.snapshot import StoredEvent, StoredVersion

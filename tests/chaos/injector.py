@@ -12,7 +12,8 @@ from redis.exceptions import RedisError
 from sqlalchemy import Select, func, select, update
 
 from service.domain.jobs import HELD_STATES, EventKind, JobState
-from service.storage.database import DATABASE_DOWN, Connection, database_time
+from service.storage.database import Connection, database_time
+from service.storage.faults import DATABASE_DOWN
 from service.storage.tables import events, jobs
 from tests.chaos.faults import Fault
 from tests.chaos.history import History

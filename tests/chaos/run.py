@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select
 
 from service.domain.jobs import EventKind
-from service.storage.database import DATABASE_DOWN
+from service.storage.faults import DATABASE_DOWN
 from service.storage.tables import jobs
 from tests.chaos import snapshot
 from tests.chaos.checker import Run, Twin, Violation, check, twins

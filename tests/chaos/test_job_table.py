@@ -29,7 +29,7 @@ from service.domain.jobs import (
     Progress,
     SavedState,
 )
-from service.storage import checkpoints, jobs, leases, tables
+from service.storage import checkpoints, jobs, leases, losses, tables
 from service.storage.database import Database, database_time
 from tests.chaos.job_table import ModelJob, Refused, Told
 
@@ -315,10 +315,10 @@ class JobTable(RuleBasedStateMachine):
         back = [job for job in ordered if job.clock_was_set_back]
         expired = [job for job in ordered if job.is_held and job.has_expired]
         with self.database.read() as connection:
-            assert leases.needs_sweep(connection) == bool(back or expired)
+            assert losses.needs_sweep(connection) == bool(back or expired)
         with self.database.write() as connection:
-            leases.follow_clock(connection)
-            leases.lose_expired(connection)
+            losses.follow_clock(connection)
+            losses.lose_expired(connection)
         for job in back:
             job.clock_was_set_back = job.must_wait = False
         for job in expired:
@@ -424,7 +424,7 @@ class JobTable(RuleBasedStateMachine):
     def lose_once(self, held: Claim, kind: EventKind, *, waits: bool = False) -> Claim | None:
         """Lose a job; return the claim of the next worker, if there is one."""
         claim: dict[str, Any] = {"held": held, "kind": kind}
-        self.both(held.job_id, partial(leases.lose, **claim), partial(ModelJob.lose, **claim))
+        self.both(held.job_id, partial(losses.lose, **claim), partial(ModelJob.lose, **claim))
         self.hold_pauses()
         job = self.model.get(held.job_id)
         if job is None or job.state is not JobState.QUEUED:
@@ -458,7 +458,7 @@ class JobTable(RuleBasedStateMachine):
         stored = tables.jobs.c
         for job in self.model.values():
             if job.state is JobState.QUEUED and job.must_wait and not job.clock_was_set_back:
-                most = leases.BACK_OFF_SECONDS * 4 ** (job.losses - 1)
+                most = losses.BACK_OFF_SECONDS * 4 ** (job.losses - 1)
                 near = stored.claimable_at.between(database_time(), database_time(most))
                 held_already = stored.claimable_at.between(database_time(FAR_SECONDS / 2), database_time(FAR_SECONDS))
                 with self.database.read() as connection:

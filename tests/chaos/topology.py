@@ -16,7 +16,8 @@ from typing import Literal, TypeVar
 import httpx2 as httpx
 from redis import Redis
 
-from service.storage.database import DATABASE_DOWN, Connection, Database
+from service.storage.database import Connection, Database
+from service.storage.faults import DATABASE_DOWN
 from tests.chaos.parts import ROOT, Part, Supervisor, listens, postgresql, stable_port, valkey, wait_until
 from tests.chaos.proxy import HOST, Proxy
 

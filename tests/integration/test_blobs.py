@@ -1,5 +1,7 @@
 import hashlib
 import io
+import subprocess
+import sys
 import tempfile
 import tracemalloc
 
@@ -93,3 +95,24 @@ def test_blob_of_a_split_stays_while_its_job_does(database: Database) -> None:
         connection.execute(update(jobs).where(jobs.c.id == job_id).values(split_sha256=None))
         blobs.delete_unused(connection, sha256)
     assert stored_parts(database, sha256) == 0
+
+
+WITH_A_QUOTA = """
+import resource, signal, sys
+from service.storage import blobs
+from service.storage.database import Database
+from service.storage.faults import DATABASE_DOWN, is_full
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
+try:
+    with Database(sys.argv[1]).write() as connection:
+        blobs.put(connection, bytes(5_000_000))
+except DATABASE_DOWN as error:
+    print(is_full(error))
+"""
+
+
+def test_file_that_may_not_grow_is_a_full_disk(sqlite_database: Database) -> None:
+    command = [sys.executable, "-c", WITH_A_QUOTA, str(sqlite_database.engine.url)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "True\n"

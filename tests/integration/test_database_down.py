@@ -18,7 +18,8 @@ import pytest
 from sqlalchemy import text
 
 from service.storage import schema
-from service.storage.database import DATABASE_DOWN, Database
+from service.storage.database import Database
+from service.storage.faults import DATABASE_DOWN
 from service.use_cases.datasets import add_builtin_datasets
 from tests.api.support import register_model
 from tests.api_process import ApiProcess, api_process

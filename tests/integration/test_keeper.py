@@ -100,7 +100,7 @@ class Broker:
             client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
     def ring(self, job_id: str) -> None:
-        doorbell = Doorbell(lambda: create_celery(self.url))
+        doorbell = Doorbell(self.url)
         assert doorbell.ring(job_id).result()
         doorbell.close()
 

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from service.storage.database import DATABASE_DOWN, Connection, Database
-from service.storage.watch import DatabaseDown
+from service.storage.database import Connection, Database
+from service.storage.faults import DATABASE_DOWN, DatabaseDown
 from service.storage.write_queue import MOST_TOGETHER
 
 THREADS = 16
