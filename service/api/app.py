@@ -102,7 +102,8 @@ class Entrance:
             nonlocal has_begun
             if message["type"] == "http.response.start":
                 has_begun = True
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                others = [header for header in message["headers"] if header[0] != b"x-request-id"]
+                message["headers"] = [*others, (b"x-request-id", request_id.encode())]
             await send(message)
 
         limit = self._max_upload_bytes if scope["path"] == "/datasets" else self._max_body_bytes

@@ -15,8 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from service.domain import errors, training_errors
 from service.domain.wording import pointer_step, shown
-from service.storage.database import DATABASE_DOWN, is_full
-from service.storage.watch import DatabaseDown
+from service.storage.faults import DATABASE_DOWN, STATEMENT_REFUSED, DatabaseDown, is_damaged, is_full, is_unmigrated
 
 logger = logging.getLogger(__name__)
 
@@ -105,8 +104,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(errors.SelfnormError, _on_domain_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(StarletteHTTPException, _on_http_error)
-    for error in DATABASE_DOWN:
-        app.add_exception_handler(error, _on_database_down)
+    for error in (*DATABASE_DOWN, STATEMENT_REFUSED):
+        app.add_exception_handler(error, _on_database_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(OSError, _on_system_error)
     app.add_exception_handler(Exception, _on_bug)
@@ -148,14 +147,24 @@ async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     return problem(request, error.status_code, detail, headers=dict(error.headers or {}))
 
 
-async def _on_database_down(request: Request, error: Exception) -> JSONResponse:
+async def _on_database_error(request: Request, error: Exception) -> JSONResponse:
+    if is_full(error):
+        logger.critical("no room on the disk: %s", error)
+        return _disk_full(request)
+    if is_damaged(error):
+        logger.critical("the database is damaged: %s", error)
+        detail = "the database is damaged, and nothing can be promised of it; who runs it should run: selfnorm doctor"
+        return _unavailable(request, detail, "database_damaged")
+    if is_unmigrated(error):
+        logger.error("the database is at another migration: %s", error)
+        detail = "the database lacks what this version needs; who runs it should run: selfnorm migrate"
+        return _unavailable(request, detail, "database_unmigrated")
+    if not isinstance(error, DATABASE_DOWN):
+        return await _on_bug(request, error)
     # That it is down has been logged once, when it was found out.
     logger.log(logging.DEBUG if isinstance(error, DatabaseDown) else logging.ERROR, "no answer: %s", error)
-    if is_full(error):
-        return _disk_full(request)
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     detail = "the database does not answer, or is kept busy by others; try again in a few seconds"
-    return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, detail, "database_down", headers=headers)
+    return _unavailable(request, detail, "database_down")
 
 
 async def _on_disconnect(request: Request, _error: Exception) -> JSONResponse:
@@ -171,16 +180,20 @@ async def _on_system_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _disk_full(request: Request) -> JSONResponse:
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     detail = "there is no room left on the disk of this service for what was sent; try again later"
-    return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, detail, "disk_full", headers=headers)
+    return _unavailable(request, detail, "disk_full")
+
+
+def _unavailable(request: Request, detail: str, code: str) -> JSONResponse:
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, detail, code, headers=headers)
 
 
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:
     request_id = request.state.request_id
     logger.error("unexpected error in request %s", request_id, exc_info=error)
     detail = "an unexpected error; it is in the server's log under this request_id"
-    # This handler stands outside of all middleware, so it names the request itself.
+    # Most bugs are answered outside of all middleware, so the request is named here.
     headers = {"X-Request-Id": request_id}
     return problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, detail, "internal_error", headers=headers)
 

@@ -1,10 +1,15 @@
+import os
+import time
+from pathlib import Path
+
 import pytest
 from fastapi.testclient import TestClient
 
 from service.api.app import create_app
 from service.api.dependencies import Services
 from service.storage.database import Database
-from service.task_queue import Doorbell, create_celery
+from service.storage.watch import ASK_SECONDS
+from service.task_queue import Doorbell
 from tests.api.support import JSON, problem
 
 
@@ -121,13 +126,56 @@ def test_bug_is_named_by_its_request(services: Services) -> None:
         assert problem(client.get("/bug"), 500)["code"] == "internal_error"
 
 
+def test_refused_statement_is_a_bug_with_one_id(services: Services) -> None:
+    app = create_app(services)
+
+    @app.get("/bug")
+    def bug() -> None:
+        with services.database.write() as connection:
+            connection.exec_driver_sql("INSERT INTO jobs (id) VALUES (NULL)")
+
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.get("/bug")
+        assert problem(answer, 500)["code"] == "internal_error"
+        assert len(answer.headers.get_list("x-request-id")) == 1
+
+
 def test_database_down_is_503_with_retry_after(broker_url: str) -> None:
     down = Database("postgresql+psycopg://nobody@127.0.0.1:1/none")
-    with TestClient(
-        create_app(Services(down, Doorbell(lambda: create_celery(broker_url)))), raise_server_exceptions=False
-    ) as client:
+    with TestClient(create_app(Services(down, Doorbell(broker_url))), raise_server_exceptions=False) as client:
         for answer in (client.get("/jobs"), client.post("/jobs", json={"dataset": "iris"})):
             assert problem(answer, 503)["code"] == "database_down"
             assert answer.headers["retry-after"]
         assert client.get("/readyz").status_code == 503
         assert client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("missing", ["ALTER TABLE jobs DROP COLUMN retry_of", "DROP TABLE jobs CASCADE"])
+def test_database_at_another_migration_is_503_that_says_so(
+    client: TestClient, database: Database, missing: str
+) -> None:
+    with database.write() as connection:
+        for index in ("ix_jobs_retry_of",) if database.dialect == "sqlite" else ():
+            connection.exec_driver_sql(f"DROP INDEX IF EXISTS {index}")
+        connection.exec_driver_sql(missing.removesuffix(" CASCADE") if database.dialect == "sqlite" else missing)
+    for answer in (client.get("/jobs"), client.get("/jobs/x"), client.post("/jobs", json={"dataset": "iris"})):
+        assert problem(answer, 503)["code"] == "database_unmigrated"
+        assert "selfnorm migrate" in answer.json()["detail"]
+        assert answer.headers["retry-after"]
+
+
+@pytest.mark.parametrize("first_page", [0, 1])
+def test_damaged_database_is_503_and_not_ready(
+    stocked_sqlite: Path, tmp_path: Path, broker_url: str, first_page: int
+) -> None:
+    path = tmp_path / "damaged.db"
+    content = bytearray(stocked_sqlite.read_bytes())
+    for page in range(first_page, len(content) // 16384):
+        content[page * 16384 : page * 16384 + 100] = os.urandom(100)
+    path.write_bytes(content)
+    services = Services(Database(f"sqlite:///{path}"), Doorbell(broker_url))
+    with TestClient(create_app(services), raise_server_exceptions=False) as client:
+        time.sleep(2 * ASK_SECONDS)  # in which the watch has looked whether it answers
+        for answer in (client.get("/jobs"), client.post("/jobs", json={"dataset": "iris"})):
+            assert problem(answer, 503)["code"] == "database_damaged"
+        assert client.get("/readyz").status_code == 503
