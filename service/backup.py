@@ -6,10 +6,12 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from urllib.parse import quote
+
+from service.processes import ending_signals
 
 DATABASE_NAME = "selfnorm.db"
 PARTIAL_NAME = f"{DATABASE_NAME}.partial"
@@ -28,7 +30,7 @@ class NoBackup(Exception):
 
 def run(data_dir: Path, folder: Path) -> int:
     """Make a backup and say what is in it; return the exit status."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ending_signals():
         signal.signal(number, _end)
     folder = folder.expanduser().resolve()
     try:
@@ -61,8 +63,9 @@ def make(data_dir: Path, folder: Path) -> dict[str, int]:
             counts = _checked(partial)
             _sync(partial)
             partial.rename(folder / DATABASE_NAME)
-        _sync(folder)
-        _sync(folder.parent)
+            _sync(folder)
+        with suppress(OSError):  # it may be entered but not read, and the backup is whole
+            _sync(folder.parent)
     except (OSError, sqlite3.Error) as error:
         raise NoBackup(f"the backup of {source} in {folder} failed: {error}") from None
     return counts
@@ -80,7 +83,7 @@ def _new_file(folder: Path, mode: int) -> Iterator[Path]:
     try:
         yield partial
     except BaseException:
-        for file in folder.glob(f"{PARTIAL_NAME}*"):
+        for file in folder.glob(f"{DATABASE_NAME}*"):  # the folder was empty
             file.unlink()
         if is_new:
             folder.rmdir()

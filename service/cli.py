@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from service.settings import Settings
+from service.settings import read_settings
 
 app = typer.Typer(
     help="Train self-normalizing neural networks on your data and serve them.",
@@ -25,7 +25,7 @@ def up(host: Host = "127.0.0.1", port: Port = 8000, data_dir: DataDir = Path("da
     """Run the whole service on this machine: broker, worker, API and SQLite in one folder."""
     from service.embedded import run  # each command loads only what it runs
 
-    raise typer.Exit(run(Settings(), host, port, data_dir))
+    raise typer.Exit(run(read_settings(), host, port, data_dir))
 
 
 @app.command()
@@ -41,7 +41,7 @@ def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     """Run the API process."""
     from service.server import serve  # each command loads only what it runs
 
-    serve(Settings(), host, port)
+    serve(read_settings(), host, port)
 
 
 @app.command()
@@ -54,14 +54,21 @@ def worker() -> None:
 @app.command()
 def migrate() -> None:
     """Bring the database to this version's schema and store the built-in data sets."""
-    from service.storage.database import Database  # each command loads only what it runs
-    from service.storage.schema import upgrade
+    # Each command loads only what it runs.
+    from service.storage.database import Database, make_folder
+    from service.storage.faults import reason
+    from service.storage.schema import FAULTS, upgrade
     from service.use_cases.datasets import add_builtin_datasets
 
-    database = Database(Settings().database_url)
-    upgrade(database)
-    add_builtin_datasets(database)
-    database.close()
+    url = read_settings().database_url
+    try:
+        make_folder(url)
+        database = Database(url)
+        upgrade(database)
+        add_builtin_datasets(database)
+        database.close()
+    except FAULTS as error:
+        raise SystemExit(f"selfnorm: the database cannot be brought up to date: {reason(error)}") from None
 
 
 @app.command()
@@ -72,9 +79,9 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
 ) -> None:
     """Look at every part without touching it; say what is wrong and what to do. Status 1 if there is a problem."""
-    from service.doctor import run  # each command loads only what it runs
+    from service.doctor.report import run  # each command loads only what it runs
 
-    raise typer.Exit(run(Settings(), data_dir, as_json))
+    raise typer.Exit(run(read_settings(), data_dir, as_json))
 
 
 @app.command()

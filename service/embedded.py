@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
-from service.processes import CannotStart, Child, locked
+from service.processes import CannotStart, Child, ending_signals, locked
 from service.settings import Settings
 from service.storage.database import sqlite_url
 
@@ -87,7 +87,7 @@ class _Supervisor:
 
     def run(self) -> int:
         """Run until asked to end."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in ending_signals():
             signal.signal(number, self._on_signal)
         try:
             self._say_nothing()  # the last one may have been killed

@@ -24,6 +24,12 @@ class CannotStart(Exception):
     """The service cannot run; the text says why and what to do."""
 
 
+def ending_signals() -> list[signal.Signals]:
+    """Return the signals by which a user ends a command; a closed terminal is none where nohup has set it aside."""
+    ends = [signal.SIGINT, signal.SIGTERM]
+    return ends if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [*ends, signal.SIGHUP]
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a data folder, made if it is not there, so that no other process of this kind uses it.
@@ -51,6 +57,18 @@ def locked(folder: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds a data folder; also where that cannot be found out."""
+    try:
+        with (folder / LOCK_NAME).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 @dataclass

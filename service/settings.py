@@ -1,17 +1,22 @@
 """Every setting, read from the environment by the roots only and passed on as arguments."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.domain.limits import RESIDENT_BYTES, Limits, TableLimits
+from service.domain.wording import shown
+
+PREFIX = "SELFNORM_"
+UNREADABLE = "cannot be read as a URL; in a password, write all but letters and digits as %XX"
 
 
 class Settings(BaseSettings):
     """Settings of the service; each is an environment variable ``SELFNORM_<NAME>``."""
 
-    model_config = SettingsConfigDict(env_prefix="SELFNORM_", use_attribute_docstrings=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, use_attribute_docstrings=True, extra="ignore")
 
     database_url: str = "sqlite:///data/selfnorm.db"
     """Where jobs, metrics and models are kept: an SQLAlchemy URL of SQLite or PostgreSQL (postgresql+psycopg://...)."""
@@ -24,7 +29,7 @@ class Settings(BaseSettings):
     resident_bytes: int = RESIDENT_BYTES
     """Encoded rows that take more than this are streamed from a temporary file while a worker trains."""
     worker_memory_bytes: int = Field(default=2 * 2**30, ge=2**20)
-    """A training process that has taken more at its peak is replaced after its job: compiled code adds up."""
+    """A training process that takes more is replaced after its job: compiled code adds up."""
     training_memory_bytes: int | None = Field(default=None, ge=2**28)
     """A training that takes more is ended, and its job fails; none: nine tenths of the machine's or container's."""
     max_json_bytes: int = 8 * 2**20
@@ -54,6 +59,28 @@ class Settings(BaseSettings):
     max_training_seconds: float = Limits.max_training_seconds
     """The longest that a training may be estimated to take, on two plain cores."""
 
+    @field_validator("database_url", "broker_url")
+    @classmethod
+    def _check_for_at(cls, url: str) -> str:
+        """Refuse a second @: a library would take half of a password for the host, and name it in its errors."""
+        if not url.startswith("sqlite") and url.partition("?")[0].count("@") > 1 + url.count(";"):
+            raise ValueError(UNREADABLE)
+        return url
+
+    @field_validator("broker_url")
+    @classmethod
+    def _check_ports(cls, url: str) -> str:
+        """Refuse a port that is none: it may be half of a password that holds a slash."""
+        for part in url.split(";"):  # Celery takes several
+            try:
+                parsed = urlsplit(part)
+                is_odd = parsed.port is not None and "@" in parsed.path + parsed.fragment
+            except ValueError:
+                is_odd = True
+            if is_odd:
+                raise ValueError(UNREADABLE)
+        return url
+
     @property
     def limits(self) -> Limits:
         """The bounds on specs."""
@@ -71,3 +98,21 @@ class Settings(BaseSettings):
             import_memory_bytes=self.import_memory_bytes,
             import_seconds=self.import_seconds,
         )
+
+
+def read_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        SystemExit: a value cannot be taken; the text says which, what came and what is allowed.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = []
+        for found in error.errors():
+            name = str(found["loc"][0])
+            message = found["msg"].removeprefix("Value error, ")
+            received = "" if name.endswith("_url") else f"; got {shown(found['input'])}"  # a URL may hold a password
+            lines.append(f"selfnorm: {PREFIX}{name.upper()}: {message}{received}")
+        raise SystemExit("\n".join(lines)) from None

@@ -24,16 +24,19 @@ from redis import Redis
 from sqlalchemy import insert, text, update
 from sqlalchemy.exc import DBAPIError
 
-from service.doctor import VERSION, Check, Status, clock, examine, masked, room
+from service.doctor.checks import Check, Status, masked
+from service.doctor.database import VERSION, clock, room
+from service.doctor.report import examine
 from service.domain.jobs import EventKind, JobState
 from service.domain.workers import SILENT_SECONDS, WorkerState
 from service.embedded import SERVICE_FILE
+from service.processes import locked
 from service.settings import Settings
 from service.storage import diagnosis, leases, workers
 from service.storage.database import Database, database_time
 from service.storage.tables import events, jobs
 from service.storage.tables import workers as worker_table
-from service.task_queue import Doorbell, create_celery
+from service.task_queue import Doorbell
 from tests import servers
 from tests.factories import stored_job
 from tests.processes import linux_only, running
@@ -426,7 +429,7 @@ def test_losses_of_unfinished_jobs_are_a_warning(database: Database, database_ur
 def test_waiting_messages_are_counted(sqlite_database: Database, tmp_path: Path, broker_url: str) -> None:
     with Redis.from_url(broker_url) as broker:
         broker.flushall()
-        doorbell = Doorbell(lambda: create_celery(broker_url))
+        doorbell = Doorbell(broker_url)
         assert all(doorbell.ring(f"job-{number}").result() for number in range(2))
         doorbell.close()
         found = findings(f"sqlite:///{tmp_path}/selfnorm.db", broker_url)["broker"]
@@ -445,7 +448,10 @@ def test_broker_that_hangs_holds_nobody_up(answer: bytes | None) -> None:
     assert "jobs are still accepted" in found.advice
 
 
-@pytest.mark.parametrize("url", [NOWHERE, "amqp://somewhere", "redis://[", "redis+socket:///nowhere.sock", ""])
+@pytest.mark.parametrize(
+    "url",
+    [NOWHERE, "nonsense://somewhere", "redis+socket:///nowhere.sock", "redis+socket:///nowhere.sock?virtual_host=1"],
+)
 def test_broker_that_is_not_there(url: str) -> None:
     found = findings("sqlite:////nowhere.db", url)["broker"]
     assert found.status is Status.PROBLEM
@@ -461,6 +467,9 @@ def test_broker_that_is_not_there(url: str) -> None:
         ("redis://:s3cret@h:6379/0", "redis://:***@h:6379/0"),
         ("postgresql+psycopg://u:s3/c@r#et@h/d", "postgresql+psycopg://u:***@h/d"),
         ("postgresql+psycopg://h/d?user=u&password=s3cret&x=1", "postgresql+psycopg://h/d?user=u&password=***&x=1"),
+        ("postgresql+psycopg://u:s3 c@ret@h/d", "postgresql+psycopg://u:***@h/d"),
+        ("postgresql+psycopg://h/d?user=u&password=s3 cret&x=1", "postgresql+psycopg://h/d?user=u&password=***&x=1"),
+        ("redis://us/er:s3cret@h", "redis://us/er:***@h"),
         ("sqlite:////a/b@c:d.db", "sqlite:////a/b@c:d.db"),
         ("redis://h/0", "redis://h/0"),
     ],
@@ -513,14 +522,22 @@ def test_service_that_was_killed_or_does_not_answer(sqlite_database: Database, t
     said = {"pid": int(dead), "address": "http://127.0.0.1:1", "broker_url": NOWHERE, "version": VERSION}
     (tmp_path / SERVICE_FILE).write_text(json.dumps(said))
     found = of_folder(tmp_path)
-    assert f"process {dead} no longer lives" in found["service"].detail
+    assert f"process {dead}, did not end by itself" in found["service"].detail
     assert "broker" not in found
     (tmp_path / SERVICE_FILE).write_text(json.dumps({**said, "pid": os.getpid()}))
     found = of_folder(tmp_path)
-    assert "does not answer" in found["service"].detail
-    assert found["broker"].status is Status.PROBLEM
-    (tmp_path / SERVICE_FILE).write_text("{")
-    assert of_folder(tmp_path)["service"].status is Status.PROBLEM
+    assert "did not end by itself" in found["service"].detail, "this process lives, and is no service"
+    assert not any("end process" in check.advice for check in found.values())
+    with locked(tmp_path):
+        found = of_folder(tmp_path)
+        assert "does not answer" in found["service"].detail
+        assert found["broker"].status is Status.PROBLEM
+        with listening(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}") as port:
+            (tmp_path / SERVICE_FILE).write_text(json.dumps({**said, "address": f"http://127.0.0.1:{port}"}))
+            assert "is answered by something else" in of_folder(tmp_path)["service"].detail
+        (tmp_path / SERVICE_FILE).write_text("{")
+        assert "is not ready yet" in of_folder(tmp_path)["service"].detail
+    assert of_folder(tmp_path)["service"].detail == f"none runs on {tmp_path}"
 
 
 @pytest.mark.timeout(400)
@@ -544,4 +561,4 @@ def test_doctor_of_a_running_service(tmp_path: Path) -> None:
     with running(data_dir) as service:
         service.process.kill()
         service.process.wait()
-        assert f"process {service.process.pid} no longer lives" in doctor("--data-dir", str(data_dir)).stdout
+        assert f"process {service.process.pid}, did not end by itself" in doctor("--data-dir", str(data_dir)).stdout
