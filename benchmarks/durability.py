@@ -1,6 +1,8 @@
 """What it costs a training that nothing of it can be lost: checkpoints, epochs, events, progress, lease.
 
 The same epochs are trained with and without a job behind them, in turns, on a SQLite file with real commits. Bar: 3 %.
+Pairs of runs scatter by more than that on a shared machine, so the time for which the training stands still while
+something is stored is counted too.
 ``python -m benchmarks.durability``
 """
 
@@ -10,8 +12,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
-from benchmarks.training import CASES, FASHION, Case, prepared, spec_of, whole
+from benchmarks.training import CASES, FASHION, Case, Hook, prepared, spec_of, whole
 from service.storage import schema
 from service.storage.database import Database
 from service.use_cases.datasets import add_builtin_datasets
@@ -28,6 +31,22 @@ SHAPES = (
 """Many short epochs, and a few long ones; each takes some seconds."""
 
 
+class Meter:
+    """Counts the seconds that a training spends in what it calls."""
+
+    seconds = 0.0
+
+    def __call__(self, hook: Hook) -> Hook:
+        """Return a hook that is counted."""
+
+        def counted(end: Any) -> None:
+            began = time.perf_counter()
+            hook(end)
+            self.seconds += time.perf_counter() - began
+
+        return counted
+
+
 def main() -> int:
     """Measure each shape."""
     environment.configure(None)
@@ -41,19 +60,23 @@ def main() -> int:
 
 
 def _cost(database: Database, case: Case) -> float:
-    plain, durable = _plain(case), whole(case, database)
+    meter = Meter()
+    plain, durable = _plain(case), whole(case, database, meter)
     for warm_up in (plain, durable):
         warm_up()
-    ratios, seconds = [], []
+    ratios, seconds, stood = [], [], []
     for number in range(ROUNDS):
         first, second = (plain, durable) if number % 2 else (durable, plain)
+        meter.seconds = 0.0
         times = {first: _timed(first), second: _timed(second)}
         ratios.append(times[durable] / times[plain] - 1.0)
         seconds.append(times[plain])
+        stood.append(meter.seconds / times[durable])
     cost = statistics.median(ratios)
     shown = ", ".join(f"{100 * ratio:+.1f}" for ratio in ratios)
     print(f"{case.name}, {case.epochs} epochs of {statistics.median(seconds) / case.epochs * 1000:.0f} ms: {shown} %")
-    print(f"  median {100 * cost:+.1f} % (bar {100 * BAR:.0f} %)", flush=True)
+    still = f"stood still for {100 * statistics.median(stood):.1f} % of the time"
+    print(f"  median {100 * cost:+.1f} % (bar {100 * BAR:.0f} %); {still}", flush=True)
     return cost
 
 

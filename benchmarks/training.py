@@ -38,6 +38,8 @@ from workers.preparation import Prepared
 from workers.recorder import Recorder
 from workers.splits import Split
 
+Hook = Callable[[Any], None]
+
 LAYERS, UNITS, LEARNING_RATE = 20, 100, 7e-4
 SAME_LOSS_STEPS = 30
 SAME_LOSS = 1e-9
@@ -184,8 +186,11 @@ def bare(case: Case) -> Callable[[], object]:
     return lambda: Epochs(spec_of(case), replace(complete, validation=nothing)).run(None)
 
 
-def whole(case: Case, database: Database) -> Callable[[], object]:
-    """Return a training as the service runs it: validated, measured, recorded, with checkpoints."""
+def whole(case: Case, database: Database, through: Callable[[Hook], Hook] = lambda hook: hook) -> Callable[[], object]:
+    """Return a training as the service runs it: validated, measured, recorded, with checkpoints.
+
+    Whatever it calls after a chunk or an epoch goes ``through`` a function that may measure it.
+    """
     complete = prepared(case)
 
     def run() -> None:
@@ -195,7 +200,8 @@ def whole(case: Case, database: Database) -> Callable[[], object]:
         assert claim is not None
         with Lease(database, claim) as lease:
             recorder = Recorder(database, lease)
-            Epochs(spec_of(case), complete, on_chunk=recorder.take_chunk, on_epoch=recorder.take_epoch).run(None)
+            on_chunk, on_epoch = through(recorder.take_chunk), through(recorder.take_epoch)
+            Epochs(spec_of(case), complete, on_chunk=on_chunk, on_epoch=on_epoch).run(None)
         with database.write() as connection:
             recorder.store_rest(connection)
 
