@@ -1,5 +1,6 @@
 """Fixtures: both databases, migrated by Alembic and stocked once, a fresh copy for every test; a real broker."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,11 +10,12 @@ import pytest
 from sqlalchemy import text
 
 from service.storage import schema
-from service.storage.database import Database
+from service.storage.database import Connection, Database
 from service.use_cases.datasets import add_builtin_datasets
 from tests import servers
 
 TEMPLATE = "stocked"
+ROOM_BYTES = 2 * 2**30
 
 
 @pytest.fixture(scope="session")
@@ -24,13 +26,25 @@ def server_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(server_folder: Path) -> Iterator[str]:
-    folder = server_folder / "postgresql"
-    folder.mkdir()
-    with servers.postgresql(folder) as url:
-        _execute(f"{url}/postgres", f"CREATE DATABASE {TEMPLATE}")
-        _stock(f"{url}/{TEMPLATE}")
+def postgresql_server() -> Iterator[str]:
+    """A server in memory where there is room: every test makes a database, and ext4 is slow where many were dropped."""
+    place = "/dev/shm" if _takes_programs(Path("/dev/shm")) else "/tmp"
+    with (
+        tempfile.TemporaryDirectory(prefix="selfnorm-tests-", dir=place) as folder,
+        servers.postgresql(Path(folder)) as url,
+    ):
         yield url
+
+
+@pytest.fixture(scope="session")
+def stocked_postgresql(postgresql_server: str) -> Iterator[Connection]:
+    """A session that can copy the stocked database; only the first copy of a session is slow."""
+    administration = Database(f"{postgresql_server}/postgres")
+    with administration.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {TEMPLATE}"))
+        _stock(f"{postgresql_server}/{TEMPLATE}")
+        yield connection
+    administration.close()
 
 
 @pytest.fixture(scope="session")
@@ -56,11 +70,11 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         shutil.copy(request.getfixturevalue("stocked_sqlite"), path)
         yield f"sqlite:///{path}"
         return
-    server = request.getfixturevalue("postgresql_server")
+    administration = request.getfixturevalue("stocked_postgresql")
     name = f"test_{abs(hash(tmp_path))}"
-    _execute(f"{server}/postgres", f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
-    yield f"{server}/{name}"
-    _execute(f"{server}/postgres", f"DROP DATABASE {name} WITH (FORCE)")
+    administration.execute(text(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}"))
+    yield f"{request.getfixturevalue('postgresql_server')}/{name}"
+    administration.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @pytest.fixture
@@ -91,8 +105,9 @@ def _stock(url: str) -> None:
     database.close()
 
 
-def _execute(url: str, statement: str) -> None:
-    database = Database(url)
-    with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-        connection.execute(text(statement))
-    database.close()
+def _takes_programs(folder: Path) -> bool:
+    """Whether there is a folder with room for a server and its programs, which may be run from it."""
+    if not os.access(folder, os.W_OK):
+        return False
+    about = os.statvfs(folder)
+    return about.f_bavail * about.f_frsize > ROOM_BYTES and not about.f_flag & os.ST_NOEXEC

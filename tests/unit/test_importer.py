@@ -98,11 +98,11 @@ class TestProcess:
 class TestLimits:
     def test_memory(self) -> None:
         rows = [b"%d,a text that is not short and never the same %d\n" % (i, i) for i in range(1_500_000)]
-        limits = TableLimits(import_memory_bytes=300_000_000)
-        assert "takes more than 300,000,000 bytes of memory to read" in refusal(
+        limits = TableLimits(import_memory_bytes=400_000_000)
+        assert "takes more than 400,000,000 bytes of memory to read" in refusal(
             b"a,b\n" + b"".join(rows), limits=limits
         )
-        assert imported(b"a,b\n" + b"".join(rows[:50_000]), limits=limits)[0].rows == 50_000
+        assert imported(b"a,b\n" + b"".join(rows[:20_000]), limits=limits)[0].rows == 20_000
 
     @pytest.mark.parametrize("memory_bytes", [1_000_000, 30_000_000, 60_000_000])
     def test_memory_that_does_not_suffice_to_begin(self, memory_bytes: int) -> None:
