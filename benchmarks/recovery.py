@@ -22,7 +22,8 @@ CASES = (
     ("kill -9 of the training process", "workers.trainer", signal.SIGKILL, KILL_BAR_SECONDS),
     ("kill -9 of the worker", "workers", signal.SIGKILL, KILL_BAR_SECONDS),
 )
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.1
+"""Questions cost the worker, which starts on the same cores, a part of its speed."""
 
 
 def main() -> int:

@@ -107,6 +107,8 @@ class Lease:
             LeaseLost: another worker owns the job.
         """
         self.show_life()
+        if self._word is None and self._stopping.is_set():
+            self._say(Leaving(EventKind.HANDED_BACK))  # at once: nobody has to be asked whether this worker ends
         if self._word is not None:
             self._is_heard = True
             raise self._word

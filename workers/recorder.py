@@ -17,7 +17,7 @@ PROGRESS_SECONDS = 0.5
 MOST_SECONDS = 25.0
 """A checkpoint is stored at least so often, even within an epoch."""
 LEAST_SECONDS = 0.25
-SHARE = 0.02
+SHARE = 0.01
 """Checkpoints after epochs take at most this part of the time: an epoch of a small table takes less than its commit."""
 FIRST_COST_SECONDS = 0.01
 RETRY_SECONDS = 1.0

@@ -63,7 +63,7 @@ ON_SQLITE = pytest.mark.parametrize("shared_site", ["sqlite"], indirect=True)
 START_SECONDS = 45
 """A job whose worker was killed goes on by itself within so long."""
 LOST_SECONDS = 30
-"""So much work a kill costs at most; it is less where epochs are short: 50 times what storing a checkpoint takes."""
+"""So much work a kill costs at most; it is less where epochs are short: 100 times what storing a checkpoint takes."""
 QUEUE_SECONDS = 15
 """So long a job waits at most where there is no broker and a worker is idle."""
 CANCEL_SECONDS = 10
