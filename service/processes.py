@@ -112,9 +112,9 @@ class Child:
         if status is None:
             return None
         self.process = None
-        self.pause = (
-            0.2 if now - self.started_at > CALM_SECONDS or not self.pause else min(self.pause * 2, MAX_PAUSE_SECONDS)
-        )
+        was_well = status == 0 or now - self.started_at > CALM_SECONDS  # with 0 ends who was asked to
+        before = 0.0 if was_well else self.pause
+        self.pause = min(max(FIRST_PAUSE_SECONDS, 2 * before), MAX_PAUSE_SECONDS)
         self.start_at = now + self.pause
         return status
 
