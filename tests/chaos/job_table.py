@@ -148,6 +148,8 @@ class ModelJob:
             goes = JobState.PAUSED
         self._end(goes)
         self.must_wait = must_wait and goes is JobState.QUEUED
+        if kind is None and goes is JobState.QUEUED:
+            kind = EventKind.HANDED_BACK
         if kind is not None:
             self.tell(kind, held.fence)
         if goes is not JobState.QUEUED:
