@@ -88,8 +88,7 @@ def _beyond_clock() -> ColumnElement[bool]:
 
 
 def _waits_beyond_clock() -> ColumnElement[bool]:
-    longest = 2 * _pause_after(MAX_LOSSES - 1)
-    return and_(jobs.c.state == JobState.QUEUED, jobs.c.claimable_at > database_time(longest))
+    return and_(jobs.c.state == JobState.QUEUED, jobs.c.claimable_at > database_time(leases.LEASE_SECONDS))
 
 
 def _pause_after(losses: int) -> float:

@@ -288,5 +288,5 @@ def test_look_writes_something(sqlite_database: Database) -> None:
 
 def test_rest_of_a_queued_job_is_never_longer_than_any_that_is_given(database: Database) -> None:
     stored_job(database)
-    change(database, claimable_at=database_time(20.0))
+    change(database, claimable_at=database_time(LEASE_SECONDS + 5.0))
     assert needs_sweep(database), "no loss is followed by so long a rest: the clock was set back"
