@@ -32,12 +32,11 @@ from service.domain.jobs import (
 from service.storage import checkpoints, jobs, leases, losses, tables
 from service.storage.database import Database, database_time
 from tests.chaos.job_table import ModelJob, Refused, Told
+from tests.clock import stop_clock
 
 SPEC = {"dataset": "iris", "model": "iris", "tags": ["a", "b"], "training": {"epochs": 100}}
 EXAMPLES = {"sqlite": 120, "postgresql": 30}
 STEPS = 50
-FAR_SECONDS = 25.0
-"""Further than an example takes, and nearer than a clock that was set back makes it."""
 HOUR_SECONDS = 3600.0
 
 WORKERS = st.sampled_from(["w1", "w2", "w3"])
@@ -324,7 +323,7 @@ class JobTable(RuleBasedStateMachine):
         for job in expired:
             assert job.worker is not None
             job.lose(Claim(job.id, job.fence, job.worker), EventKind.WORKER_LOST)
-        self.hold_pauses()
+        self.check_pauses()
 
     # What must always hold.
 
@@ -425,7 +424,7 @@ class JobTable(RuleBasedStateMachine):
         """Lose a job; return the claim of the next worker, if there is one."""
         claim: dict[str, Any] = {"held": held, "kind": kind}
         self.both(held.job_id, partial(losses.lose, **claim), partial(ModelJob.lose, **claim))
-        self.hold_pauses()
+        self.check_pauses()
         job = self.model.get(held.job_id)
         if job is None or job.state is not JobState.QUEUED:
             return None
@@ -453,18 +452,15 @@ class JobTable(RuleBasedStateMachine):
             changed = update(tables.jobs).where(tables.jobs.c.id == job_id).values({column: database_time(seconds)})
             connection.execute(changed)
 
-    def hold_pauses(self) -> None:
-        """Check how long the pauses after losses are, and let none of them end by itself while an example runs."""
+    def check_pauses(self) -> None:
+        """Hold the pauses after losses against how long they must be: the clock stands still."""
         stored = tables.jobs.c
-        for job in self.model.values():
-            if job.state is JobState.QUEUED and job.must_wait and not job.clock_was_set_back:
-                most = losses.BACK_OFF_SECONDS * 4 ** (job.losses - 1)
-                near = stored.claimable_at.between(database_time(), database_time(most))
-                held_already = stored.claimable_at.between(database_time(FAR_SECONDS / 2), database_time(FAR_SECONDS))
-                with self.database.read() as connection:
-                    query = select(stored.id).where(stored.id == job.id, near | held_already)
+        with self.database.read() as connection:
+            for job in self.model.values():
+                if job.state is JobState.QUEUED and job.must_wait and not job.clock_was_set_back:
+                    due = database_time(losses.BACK_OFF_SECONDS * 4 ** (job.losses - 1))
+                    query = select(stored.id).where(stored.id == job.id, stored.claimable_at == due)
                     assert connection.execute(query).first() is not None, f"{job} does not wait as it should"
-                self.shift(job.id, "claimable_at", FAR_SECONDS)
 
 
 def record(connection: Connection, held: Claim, after: int, upto: int, best: int, saved: SavedState | None) -> None:
@@ -565,6 +561,7 @@ def _sha256(content: bytes) -> str:
 
 @pytest.mark.timeout(900)  # where it fails, the shortest way to do so is looked for
 def test_job_table_does_what_its_model_does(database: Database) -> None:
+    stop_clock(database)
     chosen = settings(
         max_examples=EXAMPLES[database.dialect],
         stateful_step_count=STEPS,

@@ -178,13 +178,12 @@ class Topology:
         else:
             database, port = postgresql(self._made("postgresql"))
             self._add("database", database)
-            self._wait_for_port(database, port)
             server = f"postgresql+psycopg://selfnorm@{HOST}"
-            _create_database(f"{server}:{port}/postgres")
+            _create_database(f"{server}:{port}/postgres", database)
             self.database_proxy = stack.enter_context(Proxy(port))
             self.url = f"{server}:{port}/selfnorm"
             self._service_url = f"{server}:{self.database_proxy.port}/selfnorm"
-        self._wait_for_port(broker, self._broker_port)
+        wait_until(lambda: listens(self._broker_port), START_TIMEOUT_SECONDS, broker.log.read_text)
         self.database = Database(self.url)
         stack.callback(self.database.close)
 
@@ -225,9 +224,6 @@ class Topology:
     def _add(self, kind: str, part: Part) -> None:
         self.parts[kind].append(part)
         self._supervisor.parts.append(part)
-
-    def _wait_for_port(self, part: Part, port: int) -> None:
-        wait_until(lambda: listens(port), START_TIMEOUT_SECONDS, part.log.read_text)
 
     def _end(self) -> list[str]:
         """End every part in order; return what did not go as it should."""
@@ -289,11 +285,21 @@ def _limit_files(pid: int | None, size: int) -> None:
         return
 
 
-def _create_database(url: str) -> None:
+def _create_database(url: str, part: Part) -> None:
     server = Database(url)
+    wait_until(lambda: _answers(server), START_TIMEOUT_SECONDS, part.log.read_text)
     with server.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.exec_driver_sql("CREATE DATABASE selfnorm")
     server.close()
+
+
+def _answers(server: Database) -> bool:
+    """Whether a server takes sessions; it takes connections earlier, while it starts up."""
+    try:
+        with server.read():
+            return True
+    except DATABASE_DOWN:
+        return False
 
 
 def _is_ready(address: str) -> bool:

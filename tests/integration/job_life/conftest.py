@@ -9,7 +9,15 @@ from service.domain.jobs import HELD_STATES, EventKind, JobState
 from service.storage import tables
 from service.storage.database import Database
 from service.storage.tables import jobs as table
+from tests.clock import stop_clock
 from tests.integration.job_life.hands import epochs_of, log, states_of, stored_blobs
+
+
+@pytest.fixture
+def database(database: Database) -> Database:
+    """The clock stands still: no pause of a second ends by itself on a machine that has other things to do."""
+    stop_clock(database)
+    return database
 
 
 @pytest.fixture(autouse=True)
