@@ -1,7 +1,8 @@
 """How many jobs one API process accepts, how long that takes at a calm pace, and how long lists take.
 
-On SQLite, with 10,000 jobs in the table; lists with 100,000. Bars: 300 accepted a second, p99 of 100 ms at 50 a second,
-20 ms for a page of a list. Requests come from another process over kept connections: ``python -m benchmarks.jobs``.
+On SQLite, with 10,000 jobs in the table; lists with 100,000, of which one in ten or all wait. Bars: 300 accepted a
+second, p99 of 100 ms at 50 a second, 20 ms for a page of a list. Requests come from another process over kept
+connections: ``python -m benchmarks.jobs``.
 """
 
 import json
@@ -51,20 +52,23 @@ def main() -> int:
             rates = [measured(api, pace=0.0)[0] for _ in range(3)]
         with served(path, Path(folder)) as api:
             _, p99 = measured(api, pace=PACE)
-        fill(path, LISTED)
-        with served(path, Path(folder)) as api:
-            lists = {query: listed(api, query) for query in LISTS}
+        lists = {}
+        for one_in in (10, 1):
+            fill(path, LISTED, one_in)
+            with served(path, Path(folder)) as api:
+                lists |= {(query, one_in): listed(api, query) for query in LISTS}
     rate = statistics.median(rates)
     print("accepted jobs/s:", ", ".join(f"{one:.0f}" for one in rates), f"(bar {RATE_BAR:.0f})")
     print(f"p99 at {PACE:.0f}/s: {1000 * p99:.1f} ms (bar {1000 * P99_BAR_SECONDS:.0f})")
-    for query, seconds in lists.items():
-        print(f"GET /jobs{query} among {LISTED:,}: {1000 * seconds:.1f} ms (bar {1000 * LIST_BAR_SECONDS:.0f})")
+    for (query, one_in), seconds in lists.items():
+        asked = f"GET /jobs{query} among {LISTED:,}, one in {one_in} waits"
+        print(f"{asked}: {1000 * seconds:.1f} ms (bar {1000 * LIST_BAR_SECONDS:.0f})")
     good = rate > RATE_BAR and p99 < P99_BAR_SECONDS and max(lists.values()) < LIST_BAR_SECONDS
     return 0 if good else 1
 
 
-def fill(path: Path, count: int) -> None:
-    """Make a database that holds so many jobs: one in ten waits, the others have ended."""
+def fill(path: Path, count: int, one_in: int = 10) -> None:
+    """Make a database that holds so many jobs: one in so many waits, the others have ended."""
     path.unlink(missing_ok=True)
     database = Database(f"sqlite:///{path}")
     schema.upgrade(database)
@@ -78,7 +82,7 @@ def fill(path: Path, count: int) -> None:
                 {
                     **row,
                     "id": f"job-{number}",
-                    "state": "succeeded" if number % 10 else "queued",
+                    "state": "succeeded" if number % one_in else "queued",
                     "tags": ["rare"] if number % 1000 == 0 else row["tags"],
                 }
                 for number in range(start, start + ROWS_AT_ONCE)

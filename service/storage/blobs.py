@@ -24,7 +24,7 @@ def put(connection: Connection, content: bytes) -> str:
 
 
 def put_file(connection: Connection, file: BinaryIO, sha256: str, size_bytes: int) -> None:
-    """Store a file under its hash, a part at a time; the same content is stored once.
+    """Store a file under its hash, a part at a time; the same content is stored once, and again where it was damaged.
 
     Raises:
         CorruptBlob: the file does not have this hash.
@@ -33,8 +33,9 @@ def put_file(connection: Connection, file: BinaryIO, sha256: str, size_bytes: in
     # An update that changes nothing holds the row, so that nobody deletes it before this session ends.
     held = new.on_conflict_do_update(index_elements=[blobs.c.sha256], set_={"size_bytes": size_bytes})
     connection.execute(held)
-    if connection.execute(select(blob_parts.c.part).where(blob_parts.c.sha256 == sha256).limit(1)).first():
+    if _is_whole(connection, sha256):
         return
+    connection.execute(delete(blob_parts).where(blob_parts.c.sha256 == sha256))
     file.seek(0)
     digest = hashlib.sha256()
     for part, data in enumerate(iter(lambda: file.read(PART_BYTES), b"")):
@@ -76,6 +77,15 @@ def delete_unused(connection: Connection, sha256: str) -> None:
     )
     if not any(connection.execute(query.limit(1)).first() for query in users):
         connection.execute(delete(blobs).where(blobs.c.sha256 == sha256))
+
+
+def _is_whole(connection: Connection, sha256: str) -> bool:
+    try:
+        for _ in _checked_parts(connection, sha256):
+            pass
+    except CorruptBlob:
+        return False
+    return True
 
 
 def _checked_parts(connection: Connection, sha256: str) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
@@ -256,16 +257,21 @@ def _change(connection: Connection, job_id: str, kind: EventKind, **values: Any)
 
 
 def _jobs(connection: Connection, rows: Sequence[RowMapping]) -> list[Job]:
-    """Make jobs of rows; those that wait are told how many wait before them, counted once for all of them."""
-    numbers = [row["number"] for row in rows if row["state"] == JobState.QUEUED]
+    """Make jobs of rows; those that wait are told their place in the line."""
+    places = _places(connection, [row["number"] for row in rows if row["state"] == JobState.QUEUED])
+    return [_job(row, places.get(row["number"])) for row in rows]
+
+
+def _places(connection: Connection, numbers: Sequence[int]) -> dict[int, int]:
+    """Return the places in the line of waiting jobs; the whole line is counted once, whatever their number."""
     if not numbers:
-        return [_job(row, None) for row in rows]
-    queued, first = jobs.c.state == JobState.QUEUED, min(numbers)
-    before = connection.execute(select(func.count()).where(queued, jobs.c.number < first)).scalar_one()
-    between = select(jobs.c.number).where(queued, jobs.c.number.between(first, max(numbers))).order_by(jobs.c.number)
-    line = numbers if len(numbers) == 1 else connection.execute(between).scalars()
-    positions = {number: before + place for place, number in enumerate(line, 1)}
-    return [_job(row, positions.get(row["number"])) for row in rows]
+        return {}
+    before = func.lag(jobs.c.number, 1, 0).over(order_by=jobs.c.number)
+    bounds = select(jobs.c.number, before.label("before")).where(jobs.c.number.in_(numbers)).subquery()
+    between = (jobs.c.number > bounds.c.before) & (jobs.c.number <= bounds.c.number)
+    count = select(func.count()).select_from(jobs).where(jobs.c.state == JobState.QUEUED, between).scalar_subquery()
+    gaps = connection.execute(select(bounds.c.number, count.label("jobs")).order_by(bounds.c.number)).all()
+    return dict(zip((row.number for row in gaps), accumulate(row.jobs for row in gaps), strict=True))
 
 
 def _job(row: RowMapping, queue_position: int | None) -> Job:

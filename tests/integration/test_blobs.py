@@ -64,6 +64,19 @@ def test_damaged_or_missing_part_is_an_alarm(database: Database) -> None:
         blobs.copy_to(connection, sha256, io.BytesIO())
 
 
+@pytest.mark.parametrize("damage", ["changed", "missing"])
+def test_damaged_file_is_mended_by_storing_it_again(database: Database, damage: str) -> None:
+    with database.write() as connection:
+        sha256 = blobs.put(connection, CONTENT)
+        third = (blob_parts.c.sha256 == sha256) & (blob_parts.c.part == 2)
+        changed = update(blob_parts).where(third).values(data=b"x" * blobs.PART_BYTES)
+        connection.execute(changed if damage == "changed" else delete(blob_parts).where(third))
+    with database.write() as connection:
+        assert blobs.put(connection, CONTENT) == sha256
+    with database.read() as connection:
+        assert blobs.get(connection, sha256) == CONTENT
+
+
 def test_large_file_goes_in_and_out_in_little_memory(database: Database) -> None:
     size = 64 << 20
     with tempfile.TemporaryFile() as file, tempfile.TemporaryFile() as copied:

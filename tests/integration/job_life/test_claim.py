@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from service.domain.jobs import Claim, EventKind, JobState
 from service.storage import jobs, leases
 from service.storage.database import Database, database_time
+from service.storage.pages import PageRequest
 from tests.factories import stored_job
 from tests.integration.job_life.hands import (
     change,
@@ -27,6 +28,18 @@ def test_new_job_waits_in_line(database: Database) -> None:
     assert [read(database, name).queue_position for name in ("a", "b")] == [1, 2]
     assert state(database, "a") == JobState.QUEUED
     assert kinds(database, "a") == ["submitted"]
+
+
+def test_list_tells_every_place_in_the_whole_line(database: Database) -> None:
+    for number in range(8):
+        stored_job(database, f"job-{number}", tags=["odd"] if number % 2 else [])
+    claimed(database, "job-2")
+    do(database, jobs.request_cancel, "job-5")
+    with database.read() as connection:
+        page = jobs.list_page(connection, jobs.JobFilter(tag="odd"), PageRequest())
+        newest = jobs.list_page(connection, jobs.JobFilter(), PageRequest(size=3))
+    assert {job.id: job.queue_position for job in page.items} == {"job-7": 6, "job-5": None, "job-3": 3, "job-1": 2}
+    assert [job.queue_position for job in newest.items] == [6, 5, None]
 
 
 def test_claimed_job_runs_and_counts_attempts(database: Database) -> None:
