@@ -32,6 +32,9 @@ MAX_POLL_SECONDS = 1.0
 RECONNECT_MILLISECONDS = 1000
 COMMENT = format_sse_event(comment="nothing new")
 
+NOTHING_MORE = 204
+"""After any other answer an EventSource connects again, once a second, for ever."""
+
 STREAM_HEADERS = {"Cache-Control": "no-store", "Vary": "Accept", "X-Accel-Buffering": "no"}
 """Without the last, nginx would hold events back until it has some kilobytes of them."""
 
@@ -50,7 +53,8 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
                 "id: 1\n\n",
             }
         },
-    }
+    },
+    NOTHING_MORE: {"description": "For a stream: the job has ended, and no event follows Last-Event-ID"},
 }
 
 LastEventId = Annotated[
@@ -96,10 +100,13 @@ async def job_events(
     """Read what happened to a job, oldest first, as a log is read; with `Accept: text/event-stream` as it happens.
 
     The stream holds every event, whatever page is asked for, sends a comment in silence and closes after the job's end.
+    A client that comes back after that gets 204, on which browsers stop coming back.
     """
     if _wants_stream(request):
         after = _number(last_event_id)
         state, first = await _read(services, job_id, after)
+        if state.is_final and not first:
+            return Response(status_code=NOTHING_MORE, headers=STREAM_HEADERS)
         stream = _follow(services, job_id, after, state, first)
         return EventSourceResponse(_with_comments(stream, services.comment_seconds), headers=STREAM_HEADERS)
     response.headers["Vary"] = "Accept"
