@@ -11,21 +11,25 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
-from service.processes import CannotStart, Child, ending_signals, locked
+from service.processes import FIRST_PAUSE_SECONDS, START_FAULTS, CannotStart, Child, ending_signals, locked
 from service.settings import Settings
 from service.storage.database import sqlite_url
 
 READY_TIMEOUT_SECONDS = 180.0
+BROKER_TIMEOUT_SECONDS = 15.0
+"""So long the broker is waited for, which is ready within a second; the service is complete without it."""
 STOP_TIMEOUT_SECONDS = 30.0
 POLL_SECONDS = 0.1
 WORKER_READY = "worker ready"
 SERVICE_FILE = "service.json"
+MOST_SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,8 @@ class _Supervisor:
         )
         command = [*_selfnorm("api"), "--host", host, "--port", str(port)]
         self._api = self._child("api", command, lambda _: _is_ready(host, port))
-        self._children = [self._broker, self._worker, self._api]
+        self._required = [self._worker, self._api]
+        self._children = [self._broker, *self._required]
 
     def run(self) -> int:
         """Run until asked to end."""
@@ -92,11 +97,12 @@ class _Supervisor:
         try:
             self._say_nothing()  # the last one may have been killed
             self._migrate()
-            for child in self._children if not self._stop_requests else ():
-                child.start()
+            if not self._stop_requests:
+                self._start()
             self._wait_until_ready()
             while not self._stop_requests:
-                self._watch()
+                for child in self._children:
+                    self._watch(child)
                 time.sleep(POLL_SECONDS)
         finally:
             self._say_nothing()
@@ -114,11 +120,28 @@ class _Supervisor:
                 f"the database in {self._data_dir} could not be brought up to date:\n{done.stderr[-2000:]}"
             )
 
+    def _start(self) -> None:
+        self._watch(self._broker)  # it only wakes workers, and may fail
+        for child in self._required:
+            try:
+                child.start()
+            except START_FAULTS as error:
+                raise CannotStart(f"the {child.name} could not be started: {error}") from None
+
     def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + READY_TIMEOUT_SECONDS
-        waiting = list(self._children)
+        began = time.monotonic()
+        self._wait_for_required(began + READY_TIMEOUT_SECONDS)
+        self._wait_for_broker(began + BROKER_TIMEOUT_SECONDS)
+        if not self._stop_requests:
+            host, port = self._address
+            address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            self._say_where(address)
+            _say(f"ready at {address} (reference at /docs; data in {self._data_dir}; ctrl-C ends it)")
+
+    def _wait_for_required(self, deadline: float) -> None:
+        waiting = list(self._required)
         while waiting and not self._stop_requests:
-            for child in self._children:
+            for child in self._required:
                 if child.process is not None and child.process.poll() is not None:
                     raise CannotStart(f"the {child.name} ended at once; it said:\n{child.written()[-2000:]}")
             waiting = [child for child in waiting if not child.is_ready(child)]
@@ -128,11 +151,26 @@ class _Supervisor:
                     f"not ready after {READY_TIMEOUT_SECONDS:.0f} s: {names}; see {self._data_dir / 'logs'}"
                 )
             time.sleep(POLL_SECONDS)
-        if not self._stop_requests:
-            host, port = self._address
-            address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            self._say_where(address)
-            _say(f"ready at {address} (reference at /docs; data in {self._data_dir}; ctrl-C ends it)")
+
+    def _wait_for_broker(self, deadline: float) -> None:
+        """Wait until it is ready, or it is told that it is not."""
+        while not self._stop_requests and not self._broker.is_ready(self._broker):
+            self._watch(self._broker)
+            if self._broker.process is None:
+                return
+            if time.monotonic() > deadline:
+                _say(f"the broker is not ready after {BROKER_TIMEOUT_SECONDS:.0f} s; {self._without_broker()}")
+                return
+            time.sleep(POLL_SECONDS)
+
+    def _without_broker(self) -> str:
+        """Say what the broker said last, what it means that there is none, and what to do."""
+        said = self._broker.written().strip().splitlines() or ["nothing"]
+        files = self._data_dir / "broker" / "appendonlydir"
+        return (
+            f"it said: {said[-1][:MOST_SHOWN]}; jobs start without it, within seconds, for workers look by themselves; "
+            f"see {self._broker.log}, and if its files are damaged, move {files} away: no job is in them"
+        )
 
     def _say_where(self, address: str) -> None:
         """Write down for the doctor where everything is; whole or not at all."""
@@ -147,11 +185,15 @@ class _Supervisor:
     def _say_nothing(self) -> None:
         (self._data_dir / SERVICE_FILE).unlink(missing_ok=True)
 
-    def _watch(self) -> None:
-        for child in self._children:
-            status = child.watch()
-            if status is not None:
-                _say(f"the {child.name} ended with status {status}; it is started again in {child.pause:.1f} s")
+    def _watch(self, child: Child) -> None:
+        """Start it where it does not run, and say what went wrong."""
+        what = child.watch()
+        if what is None:
+            return
+        text = f"the {child.name} {what}; it is started again in {child.pause:.1f} s"
+        if child is self._broker and child.pause <= FIRST_PAUSE_SECONDS:  # the first time in a row
+            text += f"; {self._without_broker()}"
+        _say(text)
 
     def _stop(self) -> None:
         """Let the API and the worker finish first, then the broker; a second signal ends everything at once."""
@@ -233,4 +275,5 @@ def _is_ready(host: str, port: int) -> bool:
 
 
 def _say(text: str) -> None:
-    print(f"selfnorm: {text}", flush=True)  # noqa: T201  # a command speaks to its user
+    with suppress(OSError):  # nobody may read any more, or the disk be full: what runs here goes on all the same
+        print(f"selfnorm: {text}", flush=True)  # noqa: T201  # a command speaks to its user

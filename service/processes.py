@@ -8,9 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 CALM_SECONDS = 60.0
 """A process that ran so long before it died is started again at once."""
@@ -18,6 +19,11 @@ FIRST_PAUSE_SECONDS = 0.2
 MAX_PAUSE_SECONDS = 30.0
 PR_SET_PDEATHSIG = 1
 LOCK_NAME = "lock"
+LOCK_TRIES = 7
+LOCK_PAUSE_SECONDS = 0.05
+"""Who only looks whether a folder is held, as the doctor does, holds it for a moment; nobody is refused for that."""
+START_FAULTS = (OSError, subprocess.SubprocessError)
+"""What is raised where a process cannot be started: no memory, no process ids, no room for its log."""
 
 
 class CannotStart(Exception):
@@ -46,7 +52,7 @@ def locked(folder: Path) -> Iterator[None]:
         ) from None
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _hold(file)
         except OSError:
             file.seek(0)
             owner = file.read().strip() or "unknown"
@@ -57,6 +63,15 @@ def locked(folder: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def _hold(file: TextIO) -> None:
+    for _ in range(LOCK_TRIES - 1):
+        with suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(LOCK_PAUSE_SECONDS)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def is_locked(folder: Path) -> bool:
@@ -87,7 +102,11 @@ class Child:
     start_at: float = 0.0
 
     def start(self) -> None:
-        """Start it, in a session of its own so that ctrl-C reaches the supervisor only."""
+        """Start it, in a session of its own so that ctrl-C reaches the supervisor only.
+
+        Raises:
+            OSError, subprocess.SubprocessError: the system cannot start it now (``START_FAULTS``).
+        """
         with self.log.open("ab") as log:
             self.log_start = log.tell()
             self.process = subprocess.Popen(
@@ -101,22 +120,30 @@ class Child:
             )
         self.started_at = time.monotonic()
 
-    def watch(self) -> int | None:
-        """Start it again if it has died and its pause is over; return the exit status when a death is first seen."""
+    def watch(self) -> str | None:
+        """Start it if it does not run and its pause is over; return what went wrong, when that is first seen."""
         now = time.monotonic()
         if self.process is None:
-            if now >= self.start_at:
-                self.start()
-            return None
+            return self._try_start() if now >= self.start_at else None
         status = self.process.poll()
         if status is None:
             return None
         self.process = None
-        was_well = status == 0 or now - self.started_at > CALM_SECONDS  # with 0 ends who was asked to
+        self._rest(was_well=status == 0 or now - self.started_at > CALM_SECONDS)  # with 0 ends who was asked to
+        return f"ended with status {status}"
+
+    def _try_start(self) -> str | None:
+        try:
+            self.start()
+        except START_FAULTS as error:
+            self._rest(was_well=False)
+            return f"could not be started: {error}"
+        return None
+
+    def _rest(self, *, was_well: bool) -> None:
         before = 0.0 if was_well else self.pause
         self.pause = min(max(FIRST_PAUSE_SECONDS, 2 * before), MAX_PAUSE_SECONDS)
-        self.start_at = now + self.pause
-        return status
+        self.start_at = time.monotonic() + self.pause
 
     def send(self, signal_number: int) -> None:
         """Send a signal, if it runs."""
@@ -134,10 +161,13 @@ class Child:
             self.process.wait()
 
     def written(self) -> str:
-        """Return what it wrote since it was last started."""
-        with self.log.open("rb") as log:
-            log.seek(self.log_start)
-            return log.read().decode(errors="replace")
+        """Return what it wrote since it was last started; nothing where that cannot be read."""
+        try:
+            with self.log.open("rb") as log:
+                log.seek(self.log_start)
+                return log.read().decode(errors="replace")
+        except OSError:
+            return ""
 
 
 def private_bytes(pid: int) -> int:

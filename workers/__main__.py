@@ -10,20 +10,21 @@ import signal
 import socket
 import sys
 import threading
+from concurrent.futures import wait
 
 from service.processes import allowed_bytes
 from service.settings import read_settings
 from service.storage.database import Database
 from service.sweeper import Sweeper
-from service.task_queue import TRAIN_TASK, Doorbell, create_celery
-from workers.keeper import Keeper
+from service.task_queue import SENDER_TIMEOUT_SECONDS, TRAIN_TASK, Doorbell, create_celery
+from workers.keeper import FAILED, Keeper
 
-LAST_SECONDS = 0.2
+LAST_SECONDS = 1.0
 """So long the messenger has to end once everything else has: it may hang with its broker, and holds nothing."""
 
 
-def main() -> None:
-    """Run until told to end."""
+def main() -> int:
+    """Run until told to end; return the exit status, which is not 0 where this should be started again."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until Celery takes the signal over
     settings = read_settings()
@@ -36,10 +37,13 @@ def main() -> None:
     is_over = threading.Event()
 
     def end() -> None:
-        keeper.stop()
+        left = keeper.stop()
         sweeper.stop()
-        if not is_over.wait(LAST_SECONDS):
-            os._exit(0)
+        has_ended = is_over.wait(LAST_SECONDS)  # it would hear the message that is for others
+        if left is not None:
+            wait([doorbell.ring(left)], 2 * SENDER_TIMEOUT_SECONDS)
+        if not has_ended:
+            os._exit(keeper.exit_status)
 
     ending = threading.Thread(target=end, name="ending")
     sweeper.start()
@@ -52,13 +56,15 @@ def main() -> None:
     try:
         app.worker_main(["--quiet", "worker", "--loglevel=INFO", *options])
     finally:
-        if ending.ident is None:
+        was_asked = ending.ident is not None  # else Celery has failed, which it says with no status
+        if not was_asked:
             ending.start()
         is_over.set()
         ending.join()
         doorbell.close()
         database.close()
+    return keeper.exit_status if was_asked else FAILED
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
+from typing import NoReturn
 
 from service.domain.errors import LeaseLost
 from service.domain.jobs import Claim
@@ -27,10 +28,16 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 0.5
 FROZEN_SECONDS = 35.0
 """A process that has said nothing for so long is ended: the lease of its job has expired by then."""
+START_SECONDS = 180.0
+"""A process that has not loaded TensorFlow within so long hangs, with its GPU for one, and is ended."""
 STOP_SECONDS = 25.0
 """So long a training may take to store itself when the worker ends."""
 LAST_WORDS_SECONDS = 1.0
 REPORT_SECONDS = 5.0
+END_SECONDS = STOP_SECONDS + 20.0
+"""A worker that was told to end and still runs after so long is ended by force."""
+FAILED = 1
+"""The status with which a worker ends that should be started again."""
 DEAF_SECONDS = 30.0
 """Messages that lie with the broker for so long, though this worker is idle, are not heard any more."""
 VERSION = version("selfnorm")
@@ -42,20 +49,35 @@ class Keeper:
     """The training process of a worker, watched over by two threads.
 
     One starts and ends the process. The other speaks to database and broker, which may not answer for a while.
+    ``exit_status`` is what the worker should end with: not 0 where something is wrong with it.
     """
 
-    def __init__(self, database: Database, doorbell: Doorbell, name: str, memory_bytes: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        doorbell: Doorbell,
+        name: str,
+        memory_bytes: int,
+        *,
+        start_seconds: float = START_SECONDS,
+        deaf_seconds: float = DEAF_SECONDS,
+        end_seconds: float = END_SECONDS,
+    ) -> None:
+        self.exit_status = 0
         self._database = database
         self._doorbell = doorbell
         self._name = name
         self._memory_bytes = memory_bytes
+        self._start_seconds = start_seconds
+        self._deaf_seconds = deaf_seconds
+        self._end_seconds = end_seconds
         self._changed = threading.Condition()
         self._state = WorkerState.STARTING
         self._claim: Claim | None = None
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self._stopping = threading.Event()
-        self._silent_ticks = 0
+        self._silent_ticks = self._loading_ticks = 0
         self._pause, self._start_at, self._started_at = 0.0, 0.0, 0.0
         self._heard = self._heard_before = 0
         self._hears_since = time.monotonic()
@@ -84,8 +106,11 @@ class Keeper:
             self._send(self._process, f"try {job_id}")
             self._wait_until_idle()
 
-    def stop(self) -> None:
-        """End the process; what it trains is stored and handed back. What it cannot hand back, this does."""
+    def stop(self) -> str | None:
+        """End the process; what it trains is stored and handed back. What it cannot hand back, this does.
+
+        Return the job that it had, for others to be told of; None where it had none.
+        """
         self._stopping.set()
         with self._changed:
             self._changed.notify_all()
@@ -108,9 +133,8 @@ class Keeper:
             logger.error(
                 "the database does not answer; what this worker holds waits for its lease to expire: %s", error
             )
-            return
-        if claim is not None:
-            self._doorbell.ring(claim.job_id)
+            return None
+        return None if claim is None else claim.job_id
 
     def _wait_until_idle(self) -> None:
         self._changed.wait_for(lambda: self._stopping.is_set() or self._state is WorkerState.IDLE)
@@ -141,7 +165,8 @@ class Keeper:
             command, env=environment, stdin=pipe, stdout=pipe, text=True, bufsize=1, start_new_session=True
         )
         with self._changed:
-            self._process, self._silent_ticks, self._started_at = process, 0, time.monotonic()
+            self._process, self._started_at = process, time.monotonic()
+            self._silent_ticks = self._loading_ticks = 0
         reader = threading.Thread(target=self._read, args=(process,), name="reader", daemon=True)
         reader.start()
         self._reader = reader
@@ -165,15 +190,18 @@ class Keeper:
                     print(READY_LINE, flush=True)  # noqa: T201  # for the supervisor
 
     def _check(self, process: "subprocess.Popen[str]", claim: Claim | None) -> None:
-        """End a process that is frozen, or whose training takes more memory than it may.
+        """End a process that is frozen, or never gets ready, or whose training takes more memory than it may.
 
-        Silence is counted in looks, not in time: while this process itself was frozen, nobody could be heard. A process
-        that trains nothing is left alone, however large: another one would be as large, and no job could tell why.
+        Silence is counted in looks, not in time: while this process itself was frozen, nobody could be heard, and
+        nobody could say that it is ready. A process that trains nothing is left alone, however large: another one would
+        be as large, and no job could tell why.
         """
         self._silent_ticks += 1
+        self._loading_ticks = self._loading_ticks + 1 if self._state is WorkerState.STARTING else 0
         if self._silent_ticks * TICK_SECONDS > FROZEN_SECONDS:
-            logger.error("the training process has been silent for %.0f s; it is killed", FROZEN_SECONDS)
-            process.kill()
+            self._kill(process, f"has been silent for {FROZEN_SECONDS:.0f} s")
+        elif self._loading_ticks * TICK_SECONDS > self._start_seconds:
+            self._kill(process, f"has not got ready in {self._start_seconds:.0f} s: TensorFlow, or a GPU, hangs")
         elif claim is not None and (taken := private_bytes(process.pid)) > self._memory_bytes:
             detail = (
                 f"the training took {taken / 2**30:.1f} GiB of memory, and {self._memory_bytes / 2**30:.1f} GiB are "
@@ -183,6 +211,12 @@ class Keeper:
             process.kill()
             process.wait()
             self._on_death(process, claim, detail)
+
+    def _kill(self, process: "subprocess.Popen[str]", why: str) -> None:
+        """End a process; one that a driver holds does not die of it, and is told of again as late as the first time."""
+        logger.error("the training process %s; it is killed", why)
+        self._silent_ticks = self._loading_ticks = 0
+        process.kill()
 
     def _on_death(
         self, process: "subprocess.Popen[str]", large: Claim | None = None, detail: str | None = None
@@ -226,11 +260,21 @@ class Keeper:
                 if time.monotonic() >= report_at:
                     report_at = time.monotonic() + REPORT_SECONDS
                     if self._is_deaf(self._report_state()):
-                        logger.error("messages lie at the broker and are not heard here: this worker ends")
-                        os.kill(os.getpid(), signal.SIGTERM)
-                        return
+                        self._end_worker("messages lie at the broker and are not heard here")
             except Exception:  # such as a thread that cannot be started; the next report may succeed
                 logger.exception("this worker cannot be reported on; trying again")
+
+    def _end_worker(self, why: str) -> NoReturn:
+        """End this worker in order, and by force where nothing comes of that: its main thread may hang for good.
+
+        What is still trained then dies with it, and goes on when its lease has expired.
+        """
+        self.exit_status = FAILED
+        logger.error("%s: this worker ends with status %d, to be started again", why, FAILED)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(self._end_seconds)
+        logger.error("this worker has not ended in order within %.0f s: it ends by force", self._end_seconds)
+        os._exit(FAILED)
 
     def _report_state(self) -> WorkerState:
         with self._changed:
@@ -242,7 +286,7 @@ class Keeper:
         """Whether messages have waited for long while this worker was idle and heard none."""
         if state is not WorkerState.IDLE or self._heard != self._heard_before or not self._doorbell.waiting():
             self._hears_since, self._heard_before = time.monotonic(), self._heard
-        return time.monotonic() - self._hears_since > DEAF_SECONDS
+        return time.monotonic() - self._hears_since > self._deaf_seconds
 
     def _report_losses(self) -> None:
         """Tell of every training process that died; what cannot be written now is told later."""

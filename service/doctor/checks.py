@@ -43,6 +43,8 @@ class Place:
     migrate: str
     start_worker: str
     start_sweeper: str
+    worker_log: str
+    """Where a worker says what goes wrong with it."""
 
 
 def masked(text: str) -> str:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from service.doctor.checks import Check, Place, Status, bounded, masked
-from service.domain.workers import SILENT_SECONDS, WorkerState
+from service.domain.workers import SILENT_SECONDS, Worker, WorkerState
 from service.storage import diagnosis, health, workers
 from service.storage.database import Connection
 from service.storage.diagnosis import LATE_SECONDS, Found
@@ -141,17 +141,39 @@ def _workers(connection: Connection, place: Place) -> Check:
     return Check("workers", Status.WARNING if advice else Status.OK, detail, " and ".join(advice))
 
 
-def _queue(connection: Connection, _place: Place) -> Check:
+def _queue(connection: Connection, place: Place) -> Check:
     queue = diagnosis.queue(connection)
     if not queue.waiting:
         return Check("queue", Status.OK, "no job waits")
     detail = f"{_jobs(queue.waiting)} in line, the oldest for {queue.oldest_seconds:.0f} s"
+    if queue.oldest_seconds <= LATE_SECONDS or queue.moves:
+        return Check("queue", Status.OK, detail)
     known = workers.list_all(connection)
-    idle = [worker.name for worker in known if worker.state == WorkerState.IDLE and not worker.is_lost]
-    if queue.oldest_seconds > LATE_SECONDS and idle and not queue.moves:
-        detail += f", though idle: {', '.join(idle)}"
-        return Check("queue", Status.PROBLEM, detail, "start that worker again; its log says why it takes none")
+    if idle := _names(known, WorkerState.IDLE):
+        advice = f"start that worker again; {place.worker_log} says why it takes none"
+        return Check("queue", Status.PROBLEM, f"{detail}, though idle: {', '.join(idle)}", advice)
+    if _none_gets_ready(known):
+        starting = ", ".join(_names(known, WorkerState.STARTING))
+        advice = f"{place.worker_log} says why; one that died a moment ago is ready again within a minute"
+        return Check("queue", Status.PROBLEM, f"{detail}, and no worker gets ready: {starting}", advice)
     return Check("queue", Status.OK, detail)
+
+
+def _names(known: list[Worker], state: WorkerState) -> list[str]:
+    """Name the workers that live and are in a state."""
+    return [worker.name for worker in known if worker.state == state and not worker.is_lost]
+
+
+def _none_gets_ready(known: list[Worker]) -> bool:
+    """Whether all workers that live are starting, and not only since a moment ago.
+
+    One that dies while it starts comes again under another name, so those that were lost in that state are counted too.
+    Where no worker lives, that is the problem, and another check says so.
+    """
+    starting = [worker for worker in known if worker.state == WorkerState.STARTING]
+    known_for = [(worker.seen_at - worker.started_at).total_seconds() + worker.seconds_silent for worker in starting]
+    alive = {worker.state for worker in known if not worker.is_lost}
+    return alive == {WorkerState.STARTING} and max(known_for) > LATE_SECONDS
 
 
 def _leases(connection: Connection, place: Place) -> Check:

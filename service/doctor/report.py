@@ -58,15 +58,17 @@ def _of_settings(settings: Settings) -> Place:
         migrate="run: selfnorm migrate",
         start_worker="start one: selfnorm worker",
         start_sweeper="no API and no worker takes them back; start one: selfnorm api, selfnorm worker",
+        worker_log="the worker's log",
     )
 
 
 def _of_folder(data_dir: Path, running: Running | None) -> Place:
+    worker_log = str(data_dir / "logs" / "worker.log")
     start = f"run: selfnorm up --data-dir {shlex.quote(str(data_dir))}"
     if running is None or not is_locked(data_dir):
         if is_locked(data_dir):
             start = f"wait until it is ready; {data_dir / 'logs'} says why it is not"
-        return Place(sqlite_url(data_dir / "selfnorm.db"), None, start, start, start, start, start)
+        return Place(sqlite_url(data_dir / "selfnorm.db"), None, start, start, start, start, start, worker_log)
     restarted = f"it is started again by itself, and {data_dir / 'logs'} says why it ended"
     again = f"end process {running.pid} and {start}"
     return Place(
@@ -77,4 +79,5 @@ def _of_folder(data_dir: Path, running: Running | None) -> Place:
         migrate=again,
         start_worker=restarted,
         start_sweeper=again,
+        worker_log=worker_log,
     )

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -67,6 +68,12 @@ def age(database: Database, name: str, seconds: float) -> None:
     with database.write() as connection:
         aged = update(worker_table).where(worker_table.c.name == name).values(seen_at=database_time(-seconds))
         connection.execute(aged)
+
+
+def known_for(database: Database, name: str, seconds: float) -> None:
+    with database.write() as connection:
+        older = update(worker_table).where(worker_table.c.name == name).values(started_at=database_time(-seconds))
+        connection.execute(older)
 
 
 def change(database: Database, **values: Any) -> None:
@@ -363,6 +370,48 @@ def test_job_that_waits_long_though_a_worker_is_idle(database: Database, databas
     seen(database, "w2")
     age(database, "w2", SILENT_SECONDS + 5)
     assert finding(database_url, "queue").status is Status.OK, "a lost worker is not idle"
+
+
+def test_job_that_waits_long_while_no_worker_gets_ready(database: Database, database_url: str) -> None:
+    stored_job(database)
+    change(database, claimable_at=database_time(-100))
+    for name in ("w1", "w2"):
+        seen(database, name, WorkerState.STARTING)
+    assert finding(database_url, "queue").status is Status.OK, "both have only just come"
+    known_for(database, "w1", 100)
+    found = finding(database_url, "queue")
+    assert found.status is Status.PROBLEM
+    assert re.fullmatch(r"1 job in line, the oldest for 1\d\d s, and no worker gets ready: w1, w2", found.detail)
+    assert found.advice.startswith("the worker's log says why; ")
+    for state in (WorkerState.BUSY, WorkerState.STARTING):
+        seen(database, "w2", state)
+        problem = finding(database_url, "queue").status is Status.PROBLEM
+        assert problem == (state is WorkerState.STARTING), "a busy one is going to take it"
+    change(database, claimable_at=database_time())
+    assert finding(database_url, "queue").status is Status.OK, "it has only just come"
+
+
+def test_workers_that_die_one_after_the_other_before_they_are_ready(database: Database, database_url: str) -> None:
+    stored_job(database)
+    change(database, claimable_at=database_time(-100))
+    seen(database, "w1", WorkerState.STARTING)
+    known_for(database, "w1", 100)
+    age(database, "w1", 90)
+    assert finding(database_url, "queue").status is Status.OK, "that none runs is said of the workers"
+    assert finding(database_url, "workers").status is Status.PROBLEM
+    seen(database, "w2", WorkerState.STARTING)
+    found = finding(database_url, "queue")
+    assert found.status is Status.PROBLEM
+    assert found.detail.endswith("no worker gets ready: w2")
+
+
+def test_log_of_a_worker_that_does_not_get_ready_is_named(sqlite_database: Database, tmp_path: Path) -> None:
+    stored_job(sqlite_database)
+    change(sqlite_database, claimable_at=database_time(-100))
+    seen(sqlite_database, "w1", WorkerState.STARTING)
+    known_for(sqlite_database, "w1", 100)
+    with locked(tmp_path):
+        assert of_folder(tmp_path)["queue"].advice.startswith(f"{tmp_path / 'logs' / 'worker.log'} says why; ")
 
 
 def test_queue_that_moves_is_well(database: Database, database_url: str) -> None:

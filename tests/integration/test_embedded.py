@@ -1,14 +1,22 @@
 """The embedded topology as a process: train, serve, kill parts of it, end it, start it again."""
 
+import fcntl
 import os
 import signal
 import sqlite3
 import subprocess
+import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx2 as httpx
 import pytest
 
+from service.embedded import running_on
+from service.processes import FIRST_PAUSE_SECONDS, LOCK_NAME, CannotStart, Child, locked
 from tests.processes import Service, alive, canonical, command, descendants, linux_only, rows_of, running
 
 pytestmark = [
@@ -19,6 +27,7 @@ pytestmark = [
 NETWORK = {"hidden_layers": 2, "units": 16}
 TWENTY_SECONDS = {"epochs": 2000, "early_stopping": None}
 LONG = {"epochs": 100_000, "early_stopping": None, "learning_rate": 1e-5}
+ROUNDS = 20
 
 
 def wait_until(condition: object, seconds: float = 60) -> None:
@@ -37,6 +46,33 @@ def state(service: Service, job_id: str) -> str:
 
 def epoch(service: Service, job_id: str) -> int:
     return int(service.client.get(f"/jobs/{job_id}").json()["progress"]["epoch"])
+
+
+@contextmanager
+def speaking_to(output: Path, data_dir: Path) -> Iterator[Service]:
+    """Run the service with its words going to a file; it is found by what it writes down for the doctor."""
+    with output.open("w") as words:
+        process = subprocess.Popen(command(data_dir), stdout=words, stderr=words, text=True)
+    try:
+        wait_until(lambda: process.poll() is not None or running_on(data_dir), 180)
+        found = running_on(data_dir)
+        assert found is not None, f"it ended with status {process.poll()}"
+        with httpx.Client(base_url=found.address, timeout=60) as client:
+            yield Service(process, client, data_dir)
+    finally:
+        below = descendants(process.pid)
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
+        assert alive(below) == []
+
+
+def kill_broker(service: Service) -> None:
+    [broker] = service.children("valkey-server")
+    os.kill(broker, signal.SIGKILL)
+    wait_until(lambda: broker not in service.children("valkey-server"))
 
 
 def test_one_command_trains_serves_survives_and_remembers(tmp_path: Path) -> None:
@@ -143,3 +179,106 @@ def test_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     done = subprocess.run(command(tmp_path / "file" / "data"), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "cannot be used" in done.stderr
+
+
+def test_first_process_that_cannot_be_started_is_said(tmp_path: Path) -> None:
+    log = tmp_path / "data" / "logs" / "worker.log"
+    log.mkdir(parents=True)
+    done = subprocess.run(command(tmp_path / "data"), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "the worker could not be started: " in done.stderr
+    assert str(log) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_service_with_a_damaged_broker_comes_up_and_says_what_to_do(tmp_path: Path) -> None:
+    data_dir, said = tmp_path / "data", tmp_path / "said"
+    files = data_dir / "broker" / "appendonlydir"
+    files.mkdir(parents=True)
+    (files / "appendonly.aof.manifest").write_text("garbage\n")
+    with speaking_to(said, data_dir) as service:
+        [warning] = [line for line in said.read_text().splitlines() if "jobs start without it" in line]
+        assert warning.startswith("selfnorm: the broker ended with status 1; it is started again in 0.2 s; it said: ")
+        assert "Invalid AOF manifest file format" in warning
+        assert f"see {data_dir / 'logs' / 'broker.log'}" in warning
+        assert f"move {files} away" in warning
+        job = service.post("/jobs", dataset="iris", network=NETWORK, training={"epochs": 2})
+        assert service.wait_for(job["id"])["state"] == "succeeded"
+        files.rename(tmp_path / "away")
+        wait_until(lambda: (files / "appendonly.aof.manifest").exists(), 120)
+        assert said.read_text().count("jobs start without it") == 1
+
+
+def test_service_goes_on_when_a_process_cannot_be_started_again(tmp_path: Path) -> None:
+    data_dir, said = tmp_path / "data", tmp_path / "said"
+    with speaking_to(said, data_dir) as service:
+        (data_dir / "logs").rename(data_dir / "elsewhere")
+        kill_broker(service)
+        wait_until(lambda: said.read_text().count("the broker could not be started: ") >= 2)
+        assert service.client.get("/readyz").status_code == 200
+        (data_dir / "elsewhere").rename(data_dir / "logs")
+        wait_until(lambda: service.children("valkey-server"))
+    assert service.process.returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
+def test_service_goes_on_when_nothing_can_be_said(tmp_path: Path) -> None:
+    with speaking_to(Path("/dev/full"), tmp_path / "data") as service:
+        kill_broker(service)
+        wait_until(lambda: service.children("valkey-server"))
+        assert service.client.get("/readyz").status_code == 200
+
+
+def test_process_that_cannot_be_started_is_tried_again_after_growing_pauses(tmp_path: Path) -> None:
+    child = Child("sleeper", ["sleep", "600"], dict(os.environ), tmp_path / "logs" / "log", lambda _: True)
+    pauses: list[float] = []
+
+    def has_failed_three_times() -> bool:
+        if what := child.watch():
+            assert what.startswith("could not be started: ")
+            pauses.append(child.pause)
+        return len(pauses) == 3
+
+    wait_until(has_failed_three_times)
+    assert pauses == [FIRST_PAUSE_SECONDS, 2 * FIRST_PAUSE_SECONDS, 4 * FIRST_PAUSE_SECONDS]
+    child.log.parent.mkdir()
+    wait_until(lambda: child.watch() is None and child.process is not None)
+    child.wait(time.monotonic())
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_process_that_ends_is_started_again_at_once(tmp_path: Path, status: int) -> None:
+    command = [sys.executable, "-c", f"raise SystemExit({status})"]
+    child = Child("ender", command, dict(os.environ), tmp_path / "log", lambda _: True)
+    child.start()
+    said: list[str | None] = []
+
+    def has_ended() -> bool:
+        said.append(child.watch())
+        return said[-1] is not None
+
+    wait_until(has_ended)
+    assert (said[-1], child.pause) == (f"ended with status {status}", FIRST_PAUSE_SECONDS)
+    wait_until(lambda: child.watch() is None and child.process is not None)
+    child.wait(time.monotonic())
+
+
+def test_folder_that_somebody_looked_at_for_a_moment_can_be_held(tmp_path: Path) -> None:
+    """Where this machine is slow the moment may be too long, so there are many rounds, and one is enough."""
+    assert any(_is_held_after_a_moment(tmp_path) for _ in range(ROUNDS))
+    with locked(tmp_path), pytest.raises(CannotStart, match=f"process {os.getpid()} already runs"), locked(tmp_path):
+        pass
+
+
+def _is_held_after_a_moment(folder: Path) -> bool:
+    with (folder / LOCK_NAME).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        timer = threading.Timer(0.05, fcntl.flock, (file, fcntl.LOCK_UN))
+        timer.start()
+        try:
+            with locked(folder):
+                return True
+        except CannotStart:
+            return False
+        finally:
+            timer.join()

@@ -1,5 +1,6 @@
 """A worker as processes: its training process dies, freezes, grows; its broker goes and comes; it is told to end."""
 
+import json
 import os
 import shutil
 import signal
@@ -27,11 +28,11 @@ from service.task_queue import Doorbell, create_celery
 from tests.factories import stored_job
 from tests.processes import alive, descendants, linux_only
 from tests.servers import free_port, package_folder
-from workers.keeper import DEAF_SECONDS, FROZEN_SECONDS, READY_LINE
+from workers.keeper import DEAF_SECONDS, FAILED, FROZEN_SECONDS, READY_LINE
 
 pytestmark = [
     linux_only,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(600),
 ]
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +44,18 @@ ENDLESS: dict[str, Any] = {
 }
 NOBODY = "redis://127.0.0.1:1/0"
 """Connections are refused there."""
+KEEPER = """
+import json, logging, signal, sys, time
+from service.storage.database import Database
+from service.task_queue import Doorbell
+from workers.keeper import Keeper
+logging.basicConfig()
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as where the main thread never comes back from a call
+_, database_url, broker_url, limits = sys.argv
+Keeper(Database(database_url), Doorbell(broker_url), "w1", 2**40, **json.loads(limits)).start()
+time.sleep(600)
+"""
+"""A worker without a main thread that hears signals or messages."""
 
 
 def wait_until(condition: Callable[[], object], seconds: float, words: Callable[[], object] = lambda: "") -> float:
@@ -140,21 +153,33 @@ def working(
     database: Database, folder: Path, broker_url: str, *, is_ready: bool = True, **settings: str
 ) -> Iterator[Worker]:
     """Run a worker, and leave nothing of it."""
-    path = folder / "worker.log"
-    environment = {
-        **os.environ,
-        "SELFNORM_DATABASE_URL": database.engine.url.render_as_string(),
-        "SELFNORM_BROKER_URL": broker_url,
-        **settings,
-    }
-    with path.open("wb") as log:
-        command = [sys.executable, "-m", "workers"]
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
-    worker = Worker(process, path)
-    try:
+    environment = {"SELFNORM_BROKER_URL": broker_url, **settings}
+    with living(database, folder, [sys.executable, "-m", "workers"], environment) as worker:
         if is_ready:
             wait_until(worker.is_ready, 60, worker.said)
         yield worker
+
+
+@contextmanager
+def keeping(
+    database: Database, folder: Path, broker_url: str, limits: dict[str, float], **environment: str
+) -> Iterator[Worker]:
+    """Run only the keeper of a worker, with other limits, and leave nothing of it."""
+    url = database.engine.url.render_as_string()
+    with living(
+        database, folder, [sys.executable, "-c", KEEPER, url, broker_url, json.dumps(limits)], environment
+    ) as worker:
+        yield worker
+
+
+@contextmanager
+def living(database: Database, folder: Path, command: list[str], settings: dict[str, str]) -> Iterator[Worker]:
+    path = folder / "worker.log"
+    environment = {**os.environ, "SELFNORM_DATABASE_URL": database.engine.url.render_as_string(), **settings}
+    with path.open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield Worker(process, path)
     finally:
         below = descendants(process.pid)
         process.kill()
@@ -203,7 +228,7 @@ def train(database: Database, worker: Worker, job_id: str = "job-1") -> None:
 def cancel(database: Database, job_id: str = "job-1") -> None:
     with database.write() as connection:
         jobs.request_cancel(connection, job_id)
-    wait_until(lambda: read(database, job_id).state == JobState.CANCELLED, 10)
+    wait_until(lambda: read(database, job_id).state == JobState.CANCELLED, 60)
 
 
 def states(database: Database) -> list[WorkerState]:
@@ -217,9 +242,9 @@ def test_loss_of_a_killed_training_process_is_reported_at_once_and_its_job_goes_
     with working(sqlite_database, tmp_path, broker.url) as worker:
         train(sqlite_database, worker)
         [trainer] = worker.trainers()
-        wait_until(lambda: states(sqlite_database) == [WorkerState.BUSY], 10)
+        wait_until(lambda: states(sqlite_database) == [WorkerState.BUSY], 60)
         os.kill(trainer, signal.SIGKILL)
-        wait_until(lambda: told(sqlite_database, EventKind.WORKER_LOST), 5, worker.said)
+        wait_until(lambda: told(sqlite_database, EventKind.WORKER_LOST), 20, worker.said)
         done = read(sqlite_database).epoch
         wait_until(lambda: len(told(sqlite_database, EventKind.STARTED)) == 2, 60, worker.said)
         assert worker.trainers() != [trainer]
@@ -254,7 +279,7 @@ def test_worker_ends_in_time_while_its_broker_hangs(sqlite_database: Database, t
     with working(sqlite_database, tmp_path, broker.url) as worker:
         train(sqlite_database, worker)
         broker.ring("job-1")
-        wait_until(lambda: broker.waiting() == 0, 10, worker.said)
+        wait_until(lambda: broker.waiting() == 0, 60, worker.said)
         broker.send(signal.SIGSTOP)
         time.sleep(1)
         worker.end()
@@ -271,6 +296,16 @@ def test_training_that_takes_too_much_memory_fails_its_job(sqlite_database: Data
     assert (job.state, job.error_code, job.attempts) == (JobState.FAILED, "out_of_memory", 1)
     assert job.error_detail is not None
     assert "0.2 GiB are allowed here (SELFNORM_TRAINING_MEMORY_BYTES)" in job.error_detail
+
+
+def test_training_process_that_never_gets_ready_is_replaced(sqlite_database: Database, tmp_path: Path) -> None:
+    (tmp_path / "keras.py").write_text("import time\ntime.sleep(600)\n")  # it is found first
+    with keeping(sqlite_database, tmp_path, NOBODY, {"start_seconds": 3}, PYTHONPATH=str(tmp_path)) as worker:
+        wait_until(worker.trainers, 60, worker.said)
+        first = worker.trainers()
+        wait_until(lambda: worker.trainers() not in ([], first), 60, worker.said)
+        assert "the training process has not got ready in 3 s" in worker.said()
+        assert not worker.is_ready()
 
 
 def restart(broker: Broker) -> None:
@@ -294,7 +329,7 @@ def test_worker_hears_messages_again_after_its_broker_was_away_and_calls_others_
             first, second = f"first-{number}", f"second-{number}"
             train(sqlite_database, worker, first)
             broker.ring(first)
-            wait_until(lambda: broker.waiting() == 0, 10, worker.said)
+            wait_until(lambda: broker.waiting() == 0, 60, worker.said)
             disturb(broker)
             cancel(sqlite_database, first)
             stored_job(sqlite_database, second, **SHORT)
@@ -303,8 +338,8 @@ def test_worker_hears_messages_again_after_its_broker_was_away_and_calls_others_
             wait_until(partial(has_succeeded, sqlite_database, second), 60, worker.said)
         train(sqlite_database, worker, "last")
         worker.end()
-    check_handed_back(sqlite_database, "last")
-    assert broker.waiting() == 1
+        check_handed_back(sqlite_database, "last")
+        assert broker.waiting() == 1, worker.said()
 
 
 def has_succeeded(database: Database, job_id: str) -> bool:
@@ -358,8 +393,34 @@ def deaf_and_frozen(
 def test_worker_that_hears_no_messages_any_more_ends(deaf_and_frozen: tuple[Patient, Patient]) -> None:
     deaf, _ = deaf_and_frozen
     wait_until(lambda: deaf.worker.process.poll() is not None, DEAF_SECONDS + 30, deaf.worker.said)
-    assert deaf.worker.process.returncode == 0
+    assert deaf.worker.process.returncode == FAILED != 0, "who restarts what has failed does so"
     assert "are not heard here" in deaf.worker.said()
+    assert "ends by force" not in deaf.worker.said()
+    assert states(deaf.database) == [], "it has taken its leave"
+
+
+def test_deaf_worker_whose_main_thread_hangs_ends_by_force(
+    sqlite_database: Database, tmp_path: Path, broker: Broker
+) -> None:
+    broker.ring("nothing")
+    with keeping(sqlite_database, tmp_path, broker.url, {"deaf_seconds": 1, "end_seconds": 1}) as worker:
+        wait_until(worker.is_ready, 60, worker.said)
+        below = descendants(worker.process.pid)
+        wait_until(lambda: worker.process.poll() is not None, 60, worker.said)
+        assert worker.process.returncode == FAILED, worker.said()
+        assert "ends by force" in worker.said()
+        assert alive(below) == []
+
+
+def test_worker_whose_messenger_ends_unasked_hands_its_job_back_and_fails(
+    sqlite_database: Database, tmp_path: Path, broker: Broker
+) -> None:
+    with working(sqlite_database, tmp_path, broker.url) as worker:
+        train(sqlite_database, worker)
+        create_celery(broker.url).control.shutdown()
+        wait_until(lambda: worker.process.poll() is not None, 60, worker.said)
+        assert worker.process.returncode == FAILED, worker.said()
+    check_handed_back(sqlite_database)
 
 
 def test_training_process_that_is_frozen_is_killed_and_its_job_goes_on(
