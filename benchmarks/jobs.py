@@ -52,7 +52,7 @@ def main() -> int:
             rates = [measured(api, pace=0.0)[0] for _ in range(3)]
         with served(path, Path(folder)) as api:
             _, p99 = measured(api, pace=PACE)
-        lists = {}
+        lists: dict[tuple[str, int], float] = {}
         for one_in in (10, 1):
             fill(path, LISTED, one_in)
             with served(path, Path(folder)) as api:

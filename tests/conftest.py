@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import text
 
 from service.storage import schema
@@ -15,24 +16,34 @@ from service.use_cases.datasets import add_builtin_datasets
 from tests import servers
 
 TEMPLATE = "stocked"
-ROOM_BYTES = 2 * 2**30
+ROOM_BYTES = 8 * 2**30
+
+settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+
+
+def pytest_configure() -> None:
+    """Keep temporary files in memory where there is room.
+
+    A disk that others use too stands still for seconds now and then, and every commit waits for it. What is killed here
+    are processes, never the machine, so that memory keeps what a disk would keep.
+    """
+    if _takes_programs(servers.MEMORY):
+        os.environ["TMPDIR"] = tempfile.tempdir = str(servers.MEMORY)
 
 
 @pytest.fixture(scope="session")
 def server_folder() -> Iterator[Path]:
     """A folder that another user can reach, for PostgreSQL does not run as root."""
-    with tempfile.TemporaryDirectory(prefix="selfnorm-tests-", dir="/tmp") as folder:
+    with tempfile.TemporaryDirectory(prefix="selfnorm-tests-", dir=servers.public_folder()) as folder:
         yield Path(folder)
 
 
 @pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[str]:
-    """A server in memory where there is room: every test makes a database, and ext4 is slow where many were dropped."""
-    place = "/dev/shm" if _takes_programs(Path("/dev/shm")) else "/tmp"
-    with (
-        tempfile.TemporaryDirectory(prefix="selfnorm-tests-", dir=place) as folder,
-        servers.postgresql(Path(folder)) as url,
-    ):
+def postgresql_server(server_folder: Path) -> Iterator[str]:
+    folder = server_folder / "postgresql"
+    folder.mkdir()
+    with servers.postgresql(folder) as url:
         yield url
 
 

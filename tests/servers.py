@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,12 @@ from pathlib import Path
 from tests.processes import descendants
 
 START_TIMEOUT_SECONDS = 60
+MEMORY = Path("/dev/shm")
+
+
+def public_folder() -> Path:
+    """Return where temporary files lie, in a place that other users reach: PostgreSQL does not run as root."""
+    return MEMORY if tempfile.gettempdir() == str(MEMORY) else Path("/tmp")
 
 
 def package_folder(name: str) -> Path:

@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[2]
 RESTART_SECONDS = 0.3
 """How long a part that has died stays away."""
 POLL_SECONDS = 0.05
+END_SECONDS = 30.0
+"""So long one that was killed may take to be gone: not before its disk answers."""
 PORTS = range(20_000, 32_000)
 """Below those of outgoing connections, one of which could take the port of a part that is down."""
 
@@ -143,6 +145,8 @@ class Supervisor:
         """End the thread, and whatever still runs with it."""
         self._over.set()
         self._thread.join()
+        for part in self.parts:
+            part.end(END_SECONDS)
 
     def _run(self) -> None:
         while not self._over.wait(POLL_SECONDS):

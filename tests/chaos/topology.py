@@ -20,6 +20,7 @@ from service.storage.database import Connection, Database
 from service.storage.faults import DATABASE_DOWN
 from tests.chaos.parts import ROOT, Part, Supervisor, listens, postgresql, stable_port, valkey, wait_until
 from tests.chaos.proxy import HOST, Proxy
+from tests.servers import public_folder
 
 Kind = Literal["sqlite", "postgresql"]
 Result = TypeVar("Result")
@@ -57,7 +58,7 @@ class Topology:
     def __enter__(self) -> "Topology":
         """Start everything; returns when the API answers. Workers take a few seconds more."""
         with ExitStack() as stack:
-            self.folder = Path(tempfile.mkdtemp(prefix="selfnorm-chaos-", dir="/tmp"))
+            self.folder = Path(tempfile.mkdtemp(prefix="selfnorm-chaos-", dir=public_folder()))
             stack.callback(self._remove_folder)
             self.folder.chmod(0o755)  # PostgreSQL may run as another user
             self._supervisor.start()
