@@ -20,7 +20,9 @@ import pytest
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
 
 START_TIMEOUT_SECONDS = 180
+PATIENCE_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 60
+DYING_SECONDS = 30
 
 
 @dataclass
@@ -36,7 +38,10 @@ class Service:
         return [pid for pid, command in descendants(self.process.pid).items() if part in command]
 
     def post(self, path: str, **body: Any) -> dict[str, Any]:
-        answer = self.client.post(path, json=body)
+        """Send a request, again and again while it is refused for the moment, as a client would."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (answer := self.client.post(path, json=body)).status_code == 503 and time.monotonic() < deadline:
+            time.sleep(0.2)
         assert answer.status_code < 300, answer.text
         found: dict[str, Any] = answer.json()
         return found
@@ -45,7 +50,8 @@ class Service:
         """Wait until a job has ended."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            job: dict[str, Any] = self.client.get(f"/jobs/{job_id}?wait=20").json()
+            answer = self.client.get(f"/jobs/{job_id}?wait=20")
+            job: dict[str, Any] = {"state": "unknown"} if answer.status_code == 503 else answer.json()
             if job["state"] in ("succeeded", "failed", "cancelled"):
                 return job
         raise AssertionError(f"job {job_id} is still {job['state']}: {self.log('worker')}")
@@ -109,7 +115,7 @@ def descendants(pid: int) -> dict[int, str]:
 
 def alive(processes: dict[int, str]) -> list[str]:
     """Which of these still run; a moment is given to those that are dying."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + DYING_SECONDS
     left = list(processes)
     while left and time.monotonic() < deadline:
         left = [pid for pid in left if _runs(pid)]

@@ -13,11 +13,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from random import SystemRandom
 
-from tests.processes import descendants
+from tests.processes import alive, descendants
 
 START_TIMEOUT_SECONDS = 60
 MEMORY = Path("/dev/shm")
+PORTS = range(20_000, 32_000)
+"""Below those of outgoing connections, one of which could take the port of a server that is down."""
 
 
 def public_folder() -> Path:
@@ -34,9 +37,12 @@ def package_folder(name: str) -> Path:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that stays free until a server takes it, and while it is down for a moment."""
+    for port in SystemRandom().sample(PORTS, len(PORTS)):  # hypothesis seeds the other one
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    raise RuntimeError("no port is free")
 
 
 @dataclass
@@ -79,11 +85,13 @@ class PostgresqlServer:
             self.process = None
 
     def kill(self) -> None:
-        """End all of its processes at once."""
+        """End all of its processes at once; returns when none of them holds anything any more."""
         assert self.process is not None
         self.freeze()
+        below = descendants(self.process.pid)
         self._send(signal.SIGKILL)
         self.process.wait(30)
+        assert alive(below) == []
         self.process = None
 
     def freeze(self) -> None:

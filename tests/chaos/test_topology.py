@@ -19,7 +19,7 @@ def test_parts_come_back_and_nothing_is_left(kind: Kind) -> None:
         assert len(parts) == (2 if kind == "sqlite" else 3)
         for name in ("api", "broker", "database"):
             topology.kill(name)
-        wait_until(lambda: all(part.starts == 2 and part.pid for part in parts), 10, lambda: str(parts))
+        wait_until(lambda: all(part.starts >= 2 and part.pid for part in parts), 60, lambda: str(parts))
         processes = topology.processes()
         assert len(processes) >= len(parts)
         topology.look(lambda connection: connection.exec_driver_sql("SELECT 1"))
@@ -32,4 +32,4 @@ def test_what_is_left_behind_is_told_and_killed() -> None:
     with pytest.raises(NotEnded, match="was left behind: sleep 600"), Topology(workers=0) as topology:
         stray = subprocess.Popen(["sleep", "600"], cwd=topology.folder)
     assert stray is not None
-    assert stray.wait(5) == -9
+    assert stray.wait(60) == -9

@@ -18,9 +18,9 @@ from redis import Redis
 
 from service.storage.database import Connection, Database
 from service.storage.faults import DATABASE_DOWN
-from tests.chaos.parts import ROOT, Part, Supervisor, listens, postgresql, stable_port, valkey, wait_until
+from tests.chaos.parts import ROOT, Part, Supervisor, listens, postgresql, valkey, wait_until
 from tests.chaos.proxy import HOST, Proxy
-from tests.servers import public_folder
+from tests.servers import free_port, public_folder
 
 Kind = Literal["sqlite", "postgresql"]
 Result = TypeVar("Result")
@@ -199,7 +199,7 @@ class Topology:
         for number in range(self._counts["worker"]):
             self._add("worker", self._part(f"worker-{number}", [sys.executable, "-m", "workers"]))
         for number in range(self._counts["api"]):
-            port = stable_port()
+            port = free_port()
             command = [sys.executable, "-m", "service.cli", "api", "--port", str(port)]
             self._add("api", self._part(f"api-{number}", command))
             self.addresses.append(f"http://{HOST}:{port}")

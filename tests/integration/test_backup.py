@@ -216,7 +216,12 @@ def test_service_goes_on_from_a_backup(tmp_path: Path) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.1)
         command = [*COMMAND, str(copy), "--data-dir", str(tmp_path / "data")]
+        trainers = service.children("workers.trainer")
+        for trainer in trainers:  # so that it does not end meanwhile
+            os.kill(trainer, signal.SIGSTOP)
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        for trainer in trainers:
+            os.kill(trainer, signal.SIGCONT)
         assert done.returncode == 0, done.stderr
         assert "2 jobs, 1 model, 8 data sets" in done.stdout
         assert query(copy, f"SELECT state FROM jobs WHERE id = '{second['id']}'") == [("running",)]

@@ -57,4 +57,4 @@ def test_broker_that_never_answers_holds_nobody_up_for_long() -> None:
         assert doorbell.waiting() == 0
         assert not doorbell.ring("job-7").result()
         doorbell.close()
-        assert time.monotonic() - asked < 10
+        assert time.monotonic() - asked < 25, "it waits as long as a worker does, who listens"

@@ -20,7 +20,7 @@ THREADS = 16
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path / 'queue.db'}", patience_seconds=5)
+    opened = Database(f"sqlite:///{tmp_path / 'queue.db'}", patience_seconds=60)
     with opened.write() as connection:
         connection.execute(text("CREATE TABLE notes (id INTEGER PRIMARY KEY, word TEXT NOT NULL UNIQUE)"))
     yield opened
@@ -49,6 +49,14 @@ def commits(database: Database) -> Iterator[list[float]]:
     event.remove(database.engine, "commit", note)
 
 
+def wait_until_in_line(database: Database, count: int) -> None:
+    assert database._queue is not None
+    deadline = time.monotonic() + 60
+    while len(database._queue._waiting) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def together(database: Database, tasks: list[tuple[str, bool]], *, alone: bool = False) -> list[BaseException | None]:
     """Let sessions write their word while a first one holds the turn, so that all of them wait in line behind it."""
     first_may_end = threading.Event()
@@ -64,7 +72,7 @@ def together(database: Database, tasks: list[tuple[str, bool]], *, alone: bool =
         connection = stack.enter_context(database.write())
         add(connection, "first")
         waiting = [pool.submit(one, word, fails) for word, fails in tasks]
-        time.sleep(0.5)
+        wait_until_in_line(database, len(tasks))
         stack.close()
         return [future.exception() for future in waiting]
 
@@ -115,7 +123,7 @@ def test_transaction_that_sqlite_takes_back_fails_every_session_of_it(database: 
         with database.write() as connection:
             add(connection, "lost")
             has_begun.set()
-            may_go.wait(5)
+            may_go.wait(60)
 
     def second() -> None:
         with database.write() as connection:
@@ -124,9 +132,9 @@ def test_transaction_that_sqlite_takes_back_fails_every_session_of_it(database: 
 
     with ThreadPoolExecutor(2) as pool:
         one = pool.submit(first)
-        has_begun.wait(5)
+        has_begun.wait(60)
         other = pool.submit(second)
-        time.sleep(0.3)
+        wait_until_in_line(database, 1)
         may_go.set()
         assert isinstance(other.exception(), OperationalError)
         assert isinstance(one.exception(), DatabaseDown)

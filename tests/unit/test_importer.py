@@ -1,6 +1,7 @@
 """Uploads read by the process that is made for it, its limits, and what becomes of it when they are met."""
 
 import contextlib
+import gc
 import hashlib
 import io
 import json
@@ -142,11 +143,12 @@ class TestLimits:
 
     def test_no_process_no_file_and_no_thread_is_left(self) -> None:
         imported(SMALL)
+        gc.collect()  # what other tests have left is not to go meanwhile
         files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
         imported(SMALL)
         refusal(b"")
         wait_until(lambda: threading.active_count() <= threads)
-        assert len(os.listdir("/proc/self/fd")) == files
+        assert len(os.listdir("/proc/self/fd")) <= files
         assert children_of(os.getpid()) == []
 
 
@@ -242,7 +244,7 @@ def children_of(parent: int) -> list[int]:
 
 
 def wait_for_children(parent: int) -> list[int]:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not (found := children_of(parent)):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -256,7 +258,7 @@ def is_running(process: int) -> bool:
 
 
 def wait_until(holds: Any) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.01)
