@@ -62,7 +62,7 @@ def run_beside(database: Database, job_id: str = "job-1", **options: Any) -> thr
     return thread
 
 
-def finish(thread: threading.Thread, seconds: float = 10) -> None:
+def finish(thread: threading.Thread, seconds: float = 60) -> None:
     thread.join(seconds)
     assert not thread.is_alive()
 
