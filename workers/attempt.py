@@ -16,8 +16,9 @@ from service.domain.table import Table
 from service.domain.training_errors import DatasetUnavailable, TrainingFailed, UnusableState
 from service.storage import checkpoints, datasets, jobs, leases, models
 from service.storage.database import Connection, Database
+from service.storage.faults import STATEMENT_REFUSED, is_damaged
 from service.tables import parquet
-from workers.background import in_background
+from workers.background import in_background, is_working
 from workers.datasets import load
 from workers.lease import Cancelled, Lease, Leaving, patiently
 from workers.recorder import Recorder
@@ -42,7 +43,7 @@ def run(
     """
     job_id = claim.job_id
     logger.info("job %s: attempt %d begins", job_id, claim.fence)
-    with Lease(database, claim, stopping, abandon) as lease:
+    with Lease(database, claim, stopping, abandon, is_waiting=is_working) as lease:
         recorder = Recorder(database, lease)
         try:
             _train(database, claim, lease, recorder, datasets_dir, resident_bytes)
@@ -114,6 +115,11 @@ def _saved(database: Database, lease: Lease) -> tuple[Checkpoint | None, Trainin
             state = TrainingState.from_bytes(content)
         except (CorruptBlob, UnusableState) as error:
             _go_back(database, lease, checkpoint, error)
+        except STATEMENT_REFUSED as error:
+            if not is_damaged(error):
+                raise
+            logger.critical("the database is damaged, and bytes of a checkpoint stay behind in it: %s", error)
+            _go_back(database, lease, checkpoint, CorruptBlob(checkpoint.sha256), keeps_bytes=True)
         else:
             logger.info("job %s goes on after epoch %d, step %d", job_id, checkpoint.epoch, checkpoint.step)
             return checkpoint, state
@@ -122,9 +128,11 @@ def _saved(database: Database, lease: Lease) -> tuple[Checkpoint | None, Trainin
     return None, None
 
 
-def _go_back(database: Database, lease: Lease, damaged: Checkpoint | None, error: SelfnormError) -> None:
+def _go_back(
+    database: Database, lease: Lease, damaged: Checkpoint | None, error: SelfnormError, *, keeps_bytes: bool = False
+) -> None:
     logger.critical("job %s: its checkpoint cannot be used: %s", lease.claim.job_id, error)
-    go_back = partial(leases.go_back, held=lease.claim, damaged=damaged, reason=str(error))
+    go_back = partial(leases.go_back, held=lease.claim, damaged=damaged, reason=str(error), keeps_bytes=keeps_bytes)
     patiently(database.write, lease, go_back)
 
 

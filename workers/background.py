@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -12,7 +12,10 @@ NAME = "background"
 
 
 def in_background(work: Callable[[], Result], on_wait: Callable[[], None]) -> Result:
-    """Work in a thread, while ``on_wait`` is called again and again. What it raises ends the waiting, not the work."""
+    """Work in a thread, while ``on_wait`` is called again and again, and once more when the work is done.
+
+    What it raises ends the waiting, not the work.
+    """
     future: Future[Result] = Future()
 
     def run() -> None:
@@ -21,13 +24,15 @@ def in_background(work: Callable[[], Result], on_wait: Callable[[], None]) -> Re
         except BaseException as error:  # noqa: BLE001  # raised again where the result is asked for
             future.set_exception(error)
 
-    threading.Thread(target=run, name=NAME, daemon=True).start()
-    while not future.done():
+    thread = threading.Thread(target=run, name=NAME, daemon=True)
+    thread.start()
+    while thread.is_alive():
         on_wait()
-        wait([future], WAIT_SECONDS)
+        thread.join(WAIT_SECONDS)
+    on_wait()
     return future.result()
 
 
 def is_working() -> bool:
-    """Whether work goes on that nobody waits for any more."""
+    """Whether work goes on; once its attempt has ended, nobody waits for it any more."""
     return any(thread.name == NAME for thread in threading.enumerate())

@@ -1,6 +1,6 @@
 """Fit encoders on training rows, with scikit-learn where it has the estimator."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import Any
 
@@ -60,6 +60,27 @@ def fit(
             if transform is not None:
                 numbers = transform.apply(numbers)
             return NumericEncoder(column.name, gaps, _mean(numbers) if gaps else 0.0, transform, words)
+
+
+def distinct(values: NDArray[Any], on_wait: Callable[[], None] = lambda: None) -> tuple[list[Any], NDArray[np.int64]]:
+    """Return the values that cells (rows,) have, sorted, and for each cell which of them it has.
+
+    NumPy sorts Python objects without letting any other thread run: where there are 50 million of them, nobody could
+    renew the lease for half a minute. They are taken piece by piece, and ``on_wait`` is called between the pieces.
+    """
+    if values.dtype.kind != "O":
+        found, codes = np.unique(values, return_inverse=True)
+        return found.tolist(), codes
+    numbers: dict[Any, int] = {}
+    codes = np.empty(len(values), np.int64)
+    for start in range(0, len(values), CHUNK_ROWS):
+        piece = slice(start, start + CHUNK_ROWS)
+        codes[piece] = [numbers.setdefault(value, len(numbers)) for value in values[piece].tolist()]
+        on_wait()
+    ordered = sorted(numbers)
+    places = np.empty(len(numbers), np.int64)
+    places[[numbers[value] for value in ordered]] = np.arange(len(numbers))
+    return ordered, places[codes]
 
 
 def moments(values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,6 +10,7 @@ from service.domain.limits import CHUNK_BYTES, VALIDATION_BATCH_ROWS, count_para
 from service.domain.spec import JobSpec, MlpSpec
 from workers import metrics
 from workers import network as networks
+from workers.background import in_background
 from workers.engine.chunks import Engine
 from workers.engine.feeds import Shape
 from workers.environment import release_memory
@@ -24,7 +25,6 @@ FLOPS_PER_SECOND = 4e10
 MOST_STEPS = 64
 """More steps in a chunk cost nothing measurable less per step."""
 
-WAIT_SECONDS = 0.25
 _COMPILER = ThreadPoolExecutor(1, thread_name_prefix="compiler")
 
 
@@ -63,17 +63,14 @@ def chunk_shape(rows: int, *, parameters: int, bytes_per_row: int, passes: int) 
 def engine_for(form: Form, on_wait: Callable[[], None]) -> Engine:
     """Return the compiled functions of a form, compiled now or for an earlier job.
 
-    A network of a hundred layers compiles for half a minute, and nothing can interrupt that; so it is done in a thread,
-    while ``on_wait`` is called again and again. What it raises ends the waiting, not the compiling.
+    A network of a hundred layers compiles for half a minute, and nothing can interrupt that; so it is done in the
+    background, one network at a time, while ``on_wait`` is called again and again.
     """
     compiling = _COMPILER.submit(_compiled, form)
     try:
-        while not compiling.done():
-            on_wait()
-            wait([compiling], WAIT_SECONDS)
+        return in_background(compiling.result, on_wait)
     finally:
         compiling.cancel()  # where nobody waits any more and it has not begun
-    return compiling.result()
 
 
 @lru_cache(maxsize=KEPT)

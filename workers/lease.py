@@ -12,7 +12,7 @@ from service.domain.errors import LeaseLost
 from service.domain.jobs import Beat, Claim, EventKind
 from service.storage import leases, losses
 from service.storage.database import Connection, Database
-from service.storage.faults import DATABASE_DOWN, is_full
+from service.storage.faults import DATABASE_DOWN, is_damaged, is_full
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,11 @@ LOST_LOOKS = 30
 STALL_LOOKS = 120
 STALL_FACTOR = 10
 """A training that shows no sign of life for so many looks, or for so many times as long as usual, hangs."""
+WAIT_LOOKS = 1800
+"""So does one that only waits for so many looks, for a table that is read or downloaded or a network that is compiled.
+
+Half an hour is what a download of 170 MB takes at 100 kB a second; a network of 128 layers compiles for half a minute.
+"""
 
 
 class Cancelled(Exception):  # no error: somebody asked for it
@@ -53,7 +58,8 @@ class Lease:
     """Renews the claim from a thread, brings word of what was asked, and gives up a training that does not hear it.
 
     ``stopping`` says that this worker is to end. ``abandon`` ends the process, once the job is in other hands; where
-    there is none, a training that hears nothing is waited for.
+    there is none, a training that hears nothing is waited for. ``is_waiting`` says whether the training waits for
+    something that nothing can interrupt and that may hang: to say so again and again is no sign of life.
     """
 
     def __init__(
@@ -63,9 +69,11 @@ class Lease:
         stopping: threading.Event | None = None,
         abandon: Callable[[str], None] | None = None,
         *,
+        is_waiting: Callable[[], bool] = lambda: False,
         look_seconds: float = LOOK_SECONDS,
         lost_looks: int = LOST_LOOKS,
         stall_looks: int = STALL_LOOKS,
+        wait_looks: int = WAIT_LOOKS,
     ) -> None:
         self.claim = claim
         self.renewed_at = time.monotonic()
@@ -73,12 +81,15 @@ class Lease:
         self._database = database
         self._stopping = stopping or threading.Event()
         self._abandon = abandon
+        self._is_waiting = is_waiting
         self._look_seconds = look_seconds
         self._lost_looks = lost_looks
         self._stall_looks = stall_looks
+        self._wait_looks = wait_looks
         self._over = threading.Event()
         self._word: Cancelled | Leaving | LeaseLost | None = None
         self._is_heard = False
+        self._waits = False
         self._signs = 0
         self._looks = self._silent_looks = self._unheard_looks = 0
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
@@ -99,14 +110,17 @@ class Lease:
         self._silent_looks = 0
 
     def check(self) -> None:
-        """Return at once while the job may go on; every call is a sign of life.
+        """Return at once while the job may go on; a sign of life, unless the training only waits.
 
         Raises:
             Cancelled: somebody asked to cancel.
             Leaving: somebody asked to pause, or this worker is to end.
             LeaseLost: another worker owns the job.
         """
-        self.show_life()
+        waits = self._is_waiting()
+        if not waits:
+            self.show_life()
+        self._waits = waits  # last, for the silence of a wait that is over is not to be judged as any other
         if self._word is None and self._stopping.is_set():
             self._say(Leaving(EventKind.HANDED_BACK))  # at once: nobody has to be asked whether this worker ends
         if self._word is not None:
@@ -158,18 +172,25 @@ class Lease:
         """Give up a training that neither hears nor moves."""
         if self._abandon is None or self._over.is_set():
             return
-        self._looks, self._silent_looks = self._looks + 1, self._silent_looks + 1
+        self._looks, self._silent_looks = self._looks + (0 if self._waits else 1), self._silent_looks + 1
         self._unheard_looks = 0 if self._word is None or self._is_heard else self._unheard_looks + 1
         if isinstance(self._word, Cancelled) and self._unheard_looks > CANCEL_LOOKS:
             self._give_up("was cancelled while nothing could interrupt it", leases.leave)
         elif isinstance(self._word, LeaseLost) and self._unheard_looks > self._lost_looks:
             self._give_up("belongs to another worker, and nothing could interrupt it here", leases.leave)
-        elif self._silent_looks > max(self._stall_looks, STALL_FACTOR * self._usual_looks()):
+        elif self._silent_looks > self._most_looks():
             lose = partial(losses.lose, kind=EventKind.STALLED)
             self._give_up(f"stood still for {self._silent_looks * self._look_seconds:.0f} s", lose)
 
+    def _most_looks(self) -> float:
+        """Return for how many looks the training may be silent now."""
+        return self._wait_looks if self._waits else max(self._stall_looks, STALL_FACTOR * self._usual_looks())
+
     def _usual_looks(self) -> float:
-        """Return how many looks there were from one sign of life to the next, without the silence that goes on now."""
+        """Return how many looks there were from one sign of life to the next.
+
+        The silence that goes on now does not count, nor does waiting.
+        """
         return (self._looks - self._silent_looks) / max(self._signs, 1)
 
     def _give_up(self, reason: str, leave: Callable[[Connection, Claim], object]) -> None:
@@ -196,7 +217,7 @@ def patiently(
     """Work in a session, again and again while the database is down or full: a training waits for it and goes on.
 
     It gives up when the lease is renewed all the while and there is room: then the database is not down, and this work
-    cannot succeed.
+    cannot succeed. It gives up at once where the database is damaged, which no waiting mends.
     """
     began = time.monotonic()
     while True:
@@ -205,6 +226,8 @@ def patiently(
             with session() as connection:
                 return work(connection)
         except DATABASE_DOWN as error:
+            if is_damaged(error):
+                raise
             if is_full(error) or tried - lease.renewed_at > RENEWED_SECONDS:
                 began = time.monotonic()
             elif lease.renewed_at - began > GIVE_UP_SECONDS:

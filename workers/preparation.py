@@ -70,7 +70,7 @@ def prepare(
     assert spec.features is not None
     assert spec.target is not None
     usable = np.flatnonzero(_given(table.columns[spec.target]))
-    classes, target = _encode_target(spec, table.columns[spec.target], usable, columns[spec.target])
+    classes, target = _encode_target(spec, table.columns[spec.target], usable, columns[spec.target], on_wait)
     split = _split(spec, table, columns, usable, target if classes else None, official_test_rows)
     on_wait()
     inputs = _fit_inputs(spec, table, columns, split.training, missing_words, on_wait)
@@ -215,7 +215,7 @@ def _fit_inputs(
 
 
 def _encode_target(
-    spec: JobSpec, values: NDArray[Any], usable: Rows, column: Column
+    spec: JobSpec, values: NDArray[Any], usable: Rows, column: Column, on_wait: Callable[[], None]
 ) -> tuple[tuple[ClassLabel, ...], NDArray[Any]]:
     """Return the classes, and the target of every row of the table; rows that are not usable hold nothing of use."""
     if spec.task == "regression":
@@ -223,10 +223,10 @@ def _encode_target(
     given = values[usable]
     if column.is_integer and given.dtype.kind == "f":
         given = given.astype(np.int64)  # gaps had made them floats
-    labels, indices = np.unique(given, return_inverse=True)
+    labels, codes = encoding.distinct(given, on_wait)
     classes = np.zeros(len(values), np.int64)
-    classes[usable] = indices
-    return tuple(labels.tolist()), classes
+    classes[usable] = codes
+    return tuple(labels), classes
 
 
 def _given(column: NDArray[Any]) -> NDArray[np.bool_]:

@@ -34,14 +34,50 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
+class Claims:
+    """Takes jobs for a worker that trains one at a time."""
+
+    def __init__(self, database: Database, worker: str) -> None:
+        self._database = database
+        self._worker = worker
+        self._may_hold = False
+
+    def take(self, wish: str | None) -> Claim | None:
+        """Take the job that was wished for, else the one that waits longest; None where none is to be had.
+
+        A claim whose answer was lost may have been stored, and nobody would run its job until the lease ends: before
+        the next claim it is handed back.
+        """
+        try:
+            self._let_go()
+            with self._database.read() as connection:
+                if not leases.has_claimable(connection):
+                    return None
+            self._may_hold = True
+            with self._database.write() as connection:
+                wished = leases.claim(connection, wish, self._worker) if wish else None
+                claim = wished or leases.claim_next(connection, self._worker)
+        except DATABASE_FAULTS as error:
+            logger.warning("the database gives no job: %s", error)
+            return None
+        self._may_hold = False
+        return claim
+
+    def _let_go(self) -> None:
+        if self._may_hold:
+            with self._database.write() as connection:
+                leases.hand_back(connection, self._worker)
+            self._may_hold = False
+
+
 class Trainer:
     """Claims jobs and trains them until it is told to stop, or has grown too large."""
 
     def __init__(self, settings: Settings, worker: str, words: TextIO) -> None:
         self._settings = settings
-        self._worker = worker
         self._words = words
         self._database = Database(settings.database_url)
+        self._claims = Claims(self._database, worker)
         self._wishes: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
 
@@ -56,7 +92,7 @@ class Trainer:
         pause = 0.0
         while not self._stopping.is_set():
             wish = self._next_wish(pause)
-            claim = None if self._stopping.is_set() else self._claim(wish)
+            claim = None if self._stopping.is_set() else self._claims.take(wish)
             pause = POLL_SECONDS if claim is None else 0.0
             if claim is not None:
                 self._say(f"busy {claim.job_id} {claim.fence}")
@@ -83,19 +119,6 @@ class Trainer:
         try:
             return self._wishes.get(timeout=seconds) if seconds else self._wishes.get_nowait()
         except queue.Empty:
-            return None
-
-    def _claim(self, wish: str | None) -> Claim | None:
-        """Take the job that was wished for, else the one that waits longest."""
-        try:
-            with self._database.read() as connection:
-                if not leases.has_claimable(connection):
-                    return None
-            with self._database.write() as connection:
-                wished = leases.claim(connection, wish, self._worker) if wish else None
-                return wished or leases.claim_next(connection, self._worker)
-        except DATABASE_FAULTS as error:
-            logger.warning("the database gives no job: %s", error)
             return None
 
     def _has_grown(self) -> bool:

@@ -1,5 +1,6 @@
 """Saved states of trainings: the two newest of each job, as blobs."""
 
+import logging
 from dataclasses import asdict
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select
@@ -7,7 +8,10 @@ from sqlalchemy import ColumnElement, Connection, delete, insert, select
 from service.domain.jobs import Checkpoint
 from service.storage import blobs
 from service.storage.database import database_time
+from service.storage.faults import STATEMENT_REFUSED, is_damaged
 from service.storage.tables import checkpoints, jobs
+
+logger = logging.getLogger(__name__)
 
 KEPT = 2
 """The one before the newest is for the day when the newest is damaged."""
@@ -48,9 +52,16 @@ def copy(connection: Connection, job_id: str, other_id: str) -> None:
         connection.execute(insert(checkpoints), [{**row, "job_id": other_id} for row in rows])
 
 
-def remove(connection: Connection, job_id: str, number: int) -> None:
-    """Forget one state of a job."""
-    _delete(connection, checkpoints.c.job_id == job_id, checkpoints.c.number == number)
+def remove(connection: Connection, job_id: str, number: int, *, keeps_bytes: bool = False) -> None:
+    """Forget one state of a job; ``keeps_bytes`` leaves its bytes behind.
+
+    SQLite commits nothing of a transaction that has met a damaged page: what cannot be read must not be touched.
+    """
+    which = checkpoints.c.job_id == job_id, checkpoints.c.number == number
+    if keeps_bytes:
+        connection.execute(delete(checkpoints).where(*which))
+    else:
+        _delete(connection, *which)
 
 
 def drop(connection: Connection, job_id: str) -> None:
@@ -75,4 +86,18 @@ def purge(connection: Connection, job_id: str) -> None:
 def _delete(connection: Connection, *which: ColumnElement[bool]) -> None:
     gone = connection.execute(delete(checkpoints).where(*which).returning(checkpoints.c.sha256)).scalars().all()
     for sha256 in sorted(set(gone)):
-        blobs.delete_unused(connection, sha256)
+        _delete_bytes(connection, sha256)
+
+
+def _delete_bytes(connection: Connection, sha256: str) -> None:
+    """Delete a blob that no state needs any more; one that PostgreSQL finds on a damaged page is left behind.
+
+    Else a job with such a state could neither store another one nor end.
+    """
+    try:
+        with connection.begin_nested():
+            blobs.delete_unused(connection, sha256)
+    except STATEMENT_REFUSED as error:
+        if not is_damaged(error):
+            raise
+        logger.critical("the bytes %s of a checkpoint stay behind, for the database is damaged: %s", sha256, error)

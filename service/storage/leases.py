@@ -111,15 +111,19 @@ def record(
         checkpoints.add(connection, held.job_id, Checkpoint(number, sha256, saved.epoch, saved.step))
 
 
-def go_back(connection: Connection, held: Claim, damaged: Checkpoint | None, reason: str) -> None:
+def go_back(
+    connection: Connection, held: Claim, damaged: Checkpoint | None, reason: str, *, keeps_bytes: bool = False
+) -> None:
     """Forget a state that cannot be used, and the epochs that only it stands for; where there is none, every epoch.
+
+    ``keeps_bytes`` leaves the bytes of the state behind, for the database cannot reach them.
 
     Raises:
         LeaseLost: another worker owns the job, or it has ended.
     """
     hold(connection, held)
     if damaged is not None:
-        checkpoints.remove(connection, held.job_id, damaged.number)
+        checkpoints.remove(connection, held.job_id, damaged.number, keeps_bytes=keeps_bytes)
     before = checkpoints.newest(connection, held.job_id)
     epoch = 0 if before is None else before.epoch
     still = case((jobs.c.best_epoch <= epoch, jobs.c.best_epoch), else_=None)

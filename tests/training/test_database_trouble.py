@@ -4,6 +4,7 @@ import sqlite3
 import threading
 import time
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from service.domain.jobs import EventKind, JobState
 from service.storage import blobs, jobs
 from service.storage.database import Connection, Database
-from service.storage.faults import is_full
+from service.storage.faults import STATEMENT_REFUSED, is_damaged, is_full
 from tests.factories import stored_job
 from tests.training.attempts import (
     ENDLESS,
@@ -149,6 +150,30 @@ def test_room_on_the_disk_is_waited_for_longer_than_anything_else(database: Data
     with pytest.raises(OperationalError, match="anything else"):
         patiently(database.write, lease, work_in_vain)
     assert len(tries) == 4
+
+
+def find_damage(connection: Connection) -> None:
+    """Meet a damaged page: SQLite in a file of ours, PostgreSQL says what it says of one."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(
+            "DO $$ BEGIN RAISE EXCEPTION 'invalid page' USING ERRCODE = 'data_corrupted'; END $$"
+        )
+    path = Path(str(connection.engine.url.database)).with_name("damaged.db")
+    path.write_bytes(b"no database" * 1000)
+    connection.exec_driver_sql(f"ATTACH '{path}' AS damaged")
+
+
+def test_damage_is_not_waited_for(database: Database) -> None:
+    tries: list[int] = []
+
+    def work(connection: Connection) -> None:
+        tries.append(1)
+        find_damage(connection)
+
+    with pytest.raises(STATEMENT_REFUSED) as found:
+        patiently(database.read, Lease(database, claimed(database)), work)
+    assert is_damaged(found.value)
+    assert tries == [1]
 
 
 def test_job_waits_for_room_on_the_disk(sqlite_database: Database, caplog: pytest.LogCaptureFixture) -> None:

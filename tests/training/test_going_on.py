@@ -217,6 +217,15 @@ def kept(database: Database, job_id: str = "job-1") -> list[Checkpoint]:
         return [Checkpoint(*row) for row in connection.execute(query.order_by(which.number))]
 
 
+def stopped_with_two_states(database: Database) -> tuple[Checkpoint, Checkpoint]:
+    """Stop a training, and again where the same state was stored twice: one that was saved before validation."""
+    while True:
+        stop(database)
+        before, last = kept(database)
+        if before.sha256 != last.sha256:
+            return before, last
+
+
 def flip_a_byte(database: Database, checkpoint: Checkpoint) -> None:
     is_it = (blob_parts.c.sha256 == checkpoint.sha256) & (blob_parts.c.part == 0)
     with database.write() as connection:
@@ -247,8 +256,7 @@ def test_damaged_checkpoint_costs_the_way_from_the_one_before(
     damage: Callable[[Database, Checkpoint], None],
 ) -> None:
     stored_job(sqlite_database, **LONG["dropout"])
-    stop(sqlite_database)
-    before, last = kept(sqlite_database)
+    before, last = stopped_with_two_states(sqlite_database)
     damage(sqlite_database, last)
     run(sqlite_database)
     assert weights(sqlite_database) == undisturbed("dropout")
@@ -266,8 +274,7 @@ def test_training_whose_checkpoints_are_all_damaged_begins_anew(
     sqlite_database: Database, undisturbed: Callable[[str], str]
 ) -> None:
     stored_job(sqlite_database, **LONG["plain"])
-    stop(sqlite_database)
-    before, last = kept(sqlite_database)
+    before, last = stopped_with_two_states(sqlite_database)
     for damaged in (before, last):
         flip_a_byte(sqlite_database, damaged)
     run(sqlite_database)

@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,13 @@ from tests.training.attempts import (
     told,
     wait_until,
 )
-from workers import background
+from workers import attempt, background, forms
 from workers.lease import CANCEL_LOOKS, LOOK_SECONDS, Cancelled, Lease, Leaving
 
 QUICK = 0.3
 """Seconds between two looks, where a test has to see several."""
+UNCOMPILED: dict[str, Any] = {**SMALL, "network": {"hidden_layers": 1, "units": 13}}
+"""A network of no other test."""
 
 
 def test_cancel_ends_a_running_training_within_5_seconds(database: Database) -> None:
@@ -78,6 +81,22 @@ def slow_folder(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
     assert background.is_working()
     os.close(os.open(pipe, os.O_WRONLY))
+    wait_until(lambda: not background.is_working())
+
+
+@pytest.fixture
+def stuck_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """A compiler that hangs until the test is over; says when it has begun."""
+    has_begun, is_over = threading.Event(), threading.Event()
+
+    def hang(_: forms.Form) -> None:
+        has_begun.set()
+        is_over.wait()
+        raise TimeoutError
+
+    monkeypatch.setattr(forms, "make_engine", hang)
+    yield has_begun
+    is_over.set()
     wait_until(lambda: not background.is_working())
 
 
@@ -211,3 +230,96 @@ def test_training_that_does_not_hear_that_another_worker_has_its_job_is_abandone
         assert time.monotonic() - began > 2 * QUICK
     assert said[0] == f"job job-1 {reason}"
     assert read(database) == before
+
+
+def was_renewed_since(moment: float, lease: Lease, say: Callable[[], object]) -> bool:
+    say()
+    return lease.renewed_at > moment
+
+
+def wait_for_looks(lease: Lease, say: Callable[[], object]) -> None:
+    """Say something again and again until the lease was renewed twice; meanwhile there are many looks."""
+    for _ in range(2):
+        wait_until(partial(was_renewed_since, lease.renewed_at, lease, say))
+
+
+def test_training_that_only_waits_is_given_more_time_and_is_abandoned_all_the_same(database: Database) -> None:
+    said: list[str] = []
+    wait: dict[str, Any] = {"is_waiting": lambda: True, "stall_looks": 1, "wait_looks": 8}
+    with Lease(database, claimed(database), abandon=said.append, look_seconds=QUICK, **wait) as lease:
+        began = time.monotonic()
+        wait_until(lambda: is_lost(lease))
+        assert time.monotonic() - began > 8 * QUICK
+    assert said[0].startswith("job job-1 stood still for ")
+    assert (read(database).state, losses_of(database)) == (JobState.QUEUED, 1)
+    assert told(database, EventKind.STALLED) == [{"attempt": 1}]
+
+
+def test_wait_that_is_over_is_neither_silence_nor_usual(sqlite_database: Database) -> None:
+    said: list[str] = []
+    waits = [True]
+    wait: dict[str, Any] = {"is_waiting": lambda: waits[0], "stall_looks": 3}
+    lease = Lease(sqlite_database, claimed(sqlite_database), abandon=said.append, look_seconds=QUICK, **wait)
+    lease.check()
+    with lease:
+        wait_for_looks(lease, lease.check)
+        waits[0] = False
+        lease.check()
+        assert said == []
+        wait_until(lambda: said)
+    assert said[0] == "job job-1 stood still for 1 s"
+
+
+def test_waiting_beside_signs_of_life_is_no_stall(sqlite_database: Database) -> None:
+    """As while the database, from which a table is read, is down."""
+    said: list[str] = []
+    wait: dict[str, Any] = {"is_waiting": lambda: True, "wait_looks": 8}
+    with Lease(sqlite_database, claimed(sqlite_database), abandon=said.append, look_seconds=QUICK, **wait) as lease:
+        lease.check()
+        wait_for_looks(lease, lease.show_life)
+    assert (said, read(sqlite_database).state) == ([], JobState.RUNNING)
+
+
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let attempts wait for a few looks only."""
+    monkeypatch.setattr(attempt, "Lease", partial(Lease, look_seconds=QUICK, wait_looks=5))
+
+
+def check_stalled(database: Database, said: list[str], thread: threading.Thread) -> None:
+    wait_until(lambda: said)
+    finish(thread, 60)
+    assert said[0].startswith("job job-1 stood still for ")
+    assert (read(database).state, losses_of(database)) == (JobState.QUEUED, 1)
+    assert told(database, EventKind.STALLED) == [{"attempt": 1}]
+
+
+def test_table_that_never_comes_is_a_stall(
+    sqlite_database: Database, slow_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient(monkeypatch)
+    said: list[str] = []
+    stored_job(sqlite_database, dataset="fashion_mnist", **SMALL)
+    thread = start(sqlite_database, datasets_dir=slow_folder, abandon=said.append)
+    check_stalled(sqlite_database, said, thread)
+
+
+@pytest.mark.usefixtures("stuck_compiler")
+def test_network_that_is_never_compiled_is_a_stall(sqlite_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    impatient(monkeypatch)
+    said: list[str] = []
+    stored_job(sqlite_database, **UNCOMPILED)
+    thread = start(sqlite_database, abandon=said.append)
+    check_stalled(sqlite_database, said, thread)
+
+
+def test_compiling_that_a_cancel_has_left_behind_is_known(
+    sqlite_database: Database, stuck_compiler: threading.Event
+) -> None:
+    """For the next network would wait for it, though other workers may be idle."""
+    stored_job(sqlite_database, **UNCOMPILED)
+    thread = start(sqlite_database)
+    wait_until(stuck_compiler.is_set)
+    ask(sqlite_database, jobs.request_cancel)
+    finish(thread, 60)
+    assert read(sqlite_database).state == JobState.CANCELLED
+    assert background.is_working()

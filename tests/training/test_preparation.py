@@ -342,6 +342,23 @@ def test_many_rows_are_prepared_in_pieces() -> None:
     assert [row["x"] for row in data.raw_probe] == table.columns["x"][place].tolist()
 
 
+class Heard(Exception):
+    """Stands for a word that an attempt hears."""
+
+
+def test_word_is_heard_while_the_classes_are_found() -> None:
+    """They are found first: this table cannot even be divided."""
+    table, columns = messy()
+    words = np.full(ROWS, "nothing", object)
+
+    def hear() -> None:
+        raise Heard
+
+    asked = spec("classification", split="column", split_column="part", test_fraction=None)
+    with pytest.raises(Heard):
+        prepare(asked, Table({**table.columns, "part": words}), columns, on_wait=hear)
+
+
 def test_moments_in_pieces_are_those_of_the_whole() -> None:
     cells = texts(*(f"c{i % 40}" for i in range(encoding.CHUNK_ROWS + 5_000)))
     encoder = fit("categorical", cells)

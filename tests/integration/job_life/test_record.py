@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from service.domain.jobs import EventKind
-from service.storage import checkpoints, leases
+from service.storage import blobs, checkpoints, leases
 from service.storage.database import Connection, Database
 from tests.factories import measured, progress, saved_state
 from tests.integration.job_life.hands import (
@@ -137,6 +137,15 @@ def test_damaged_state_is_forgotten_with_the_epochs_that_only_it_stands_for(data
     record(database, held, 3, 4, step=3)
     assert epochs_of(database) == [1, 2, 3, 4]
     assert [kept.number for kept in states_of(database)] == [1, 3], "the sound one stays until there are two newer"
+
+
+def test_bytes_that_the_database_cannot_reach_are_left_behind(database: Database) -> None:
+    held = trained(database)
+    older, newest = states_of(database)
+    do(database, leases.go_back, held, newest, "the database is damaged", keeps_bytes=True)
+    assert (states_of(database), epochs_of(database)) == ([older], [1, 2])
+    assert newest.sha256 in stored_blobs(database)
+    do(database, blobs.delete_unused, newest.sha256)
 
 
 def test_both_states_damaged_leave_the_beginning(database: Database) -> None:
