@@ -425,6 +425,8 @@ def test_guarantee_12_api_ends_in_time_with_half_open_clients(
         starts = half_requests(api.client.post("/jobs", json={"dataset": "iris"}).json()["id"])
         clients = [(start, connected(api, start)) for _ in range(HALF_OPEN // len(starts) + 1) for start in starts]
         late = connected(api, HALF_SENT)
+        for client in (late, *(client for _, client in clients)):
+            request.addfinalizer(client.close)
         wait_until_taken(api, [client for start, client in clients if b"event-stream" in start])
         if is_frozen:
             where.freeze()
@@ -437,24 +439,22 @@ def test_guarantee_12_api_ends_in_time_with_half_open_clients(
             api.process.wait(3 * END_SECONDS)
             assert watch.elapsed(began) < END_SECONDS
         for start, client in clients:
-            expected = starts[start]["frozen" if is_frozen else "well"]
             answer = received(client)
-            assert answer[: len(expected)] == expected, start
-            assert bool(answer) == bool(expected), start
+            assert answer[:12] in starts[start]["frozen" if is_frozen else "well"], start
         assert "Traceback" not in api.log()
 
 
-def half_requests(job_id: str) -> dict[bytes, dict[str, bytes]]:
+def half_requests(job_id: str) -> dict[bytes, dict[str, set[bytes]]]:
     """Requests that are under way without end, and how each is answered when the process ends all the same."""
     wait = f"GET /jobs/{job_id}?wait=60 HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     events = f"GET /jobs/{job_id}/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n".encode()
-    nothing, well, refused = b"", b"HTTP/1.1 200", b"HTTP/1.1 503"
+    nothing, well, refused = {b""}, {b"HTTP/1.1 200"}, {b"HTTP/1.1 503"}
     return {
         HALF_SENT[:10]: {"well": nothing, "frozen": nothing},
         HALF_SENT[:60]: {"well": nothing, "frozen": nothing},
         HALF_SENT: {"well": refused, "frozen": refused},
         HALF_UPLOAD: {"well": refused, "frozen": refused},
-        wait: {"well": well, "frozen": refused},
+        wait: {"well": well, "frozen": well | refused},  # it may just have read the job
         events: {"well": well, "frozen": well},  # its head had been sent before
     }
 

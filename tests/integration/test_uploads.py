@@ -245,7 +245,7 @@ def test_curl_uploads_as_the_reference_says(api: ApiProcess, tmp_path: Path) -> 
     address = f"http://127.0.0.1:{api.port}/datasets"
     for options in (["-F", f"file=@{file}"], ["--data-binary", f"@{file}", "-H", "Content-Type: text/csv"]):
         done = subprocess.run(
-            ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", *options, address],
+            ["curl", "-sS", "--retry", "9", "-o", "/dev/null", "-w", "%{http_code}", *options, address],
             capture_output=True,
             text=True,
             check=True,
