@@ -223,6 +223,7 @@ def test_service_goes_on_when_a_process_cannot_be_started_again(tmp_path: Path) 
     assert service.process.returncode == 0
 
 
+# Linux has it; the same words on a disk that is really full would need root.
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
 def test_service_goes_on_when_nothing_can_be_said(tmp_path: Path) -> None:
     with speaking_to(Path("/dev/full"), tmp_path / "data") as service:
