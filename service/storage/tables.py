@@ -8,6 +8,7 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -19,7 +20,7 @@ from sqlalchemy import (
 
 from service.storage.database import UtcTime, database_time
 
-SCHEMA_REVISION = "0004"
+SCHEMA_REVISION = "0005"
 """The migration that this code needs; a test holds it against ``migrations/``."""
 
 metadata = MetaData(
@@ -75,6 +76,7 @@ jobs = Table(
     metadata,
     Column("number", Serial, primary_key=True, autoincrement=True),
     Column("id", String(32), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False, server_default="training", comment="training or prediction"),
     Column("state", String(16), nullable=False),
     Column("spec", JSON, nullable=False, comment="completed, every default written out"),
     Column("dataset_id", String(100), nullable=False, index=True),
@@ -98,7 +100,9 @@ jobs = Table(
     Column("eta_seconds", Float),
     Column("best_epoch", Integer),
     Column("test_metrics", JSON(none_as_null=True)),
-    Column("model_version", Integer),
+    Column("model_version", Integer, comment="that it made, or with which it predicts"),
+    Column("result_sha256", String(64), index=True, comment="the blob that a prediction made"),
+    Column("result", JSON(none_as_null=True), comment="rows, size and warnings of what a prediction made"),
     Column("error_code", String(64)),
     Column("error_detail", Text),
     Column("created_at", UtcTime, nullable=False, default=database_time()),
@@ -182,7 +186,8 @@ models = Table(
     metadata,
     Column("number", Serial, primary_key=True, autoincrement=True),
     Column("name", String(100), nullable=False, unique=True),
-    Column("newest_version", Integer, nullable=False),
+    Column("newest_version", Integer, nullable=False, comment="the highest number given so far; it is not given again"),
+    Column("revision", Integer, nullable=False, server_default="0", comment="counts changes of versions and aliases"),
     Column("created_at", UtcTime, nullable=False, default=database_time()),
 )
 
@@ -201,7 +206,56 @@ model_versions = Table(
     Column("parameters", BigInteger, nullable=False),
     Column("environment", JSON, nullable=False, comment="what its bits depend on: processor, threads, versions"),
     Column("warnings", JSON(none_as_null=True), comment="what its user should know, in plain words"),
+    Column("calibration", JSON(none_as_null=True), comment="how its answers to held-out rows fit what was true"),
     Column("weights_sha256", String(64), ForeignKey("blobs.sha256"), nullable=False, index=True),
     Column("onnx_sha256", String(64), ForeignKey("blobs.sha256"), nullable=False, index=True),
+    Column("keras_sha256", String(64), index=True, comment="the Keras file's blob; null before one was kept"),
     Column("created_at", UtcTime, nullable=False, default=database_time()),
+)
+
+model_aliases = Table(
+    "model_aliases",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("alias", String(100), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("updated_at", UtcTime, nullable=False, default=database_time()),
+    ForeignKeyConstraint(
+        ["name", "version"],
+        ["model_versions.name", "model_versions.version"],
+        name="fk_model_aliases_name_model_versions",
+    ),
+    comment="Which version an alias of a model stands for; a version with an alias cannot be deleted",
+)
+
+alias_changes = Table(
+    "alias_changes",
+    metadata,
+    Column("number", Serial, primary_key=True, autoincrement=True),
+    Column("name", String(100), nullable=False),
+    Column("alias", String(100), nullable=False),
+    Column("kind", String(16), nullable=False, comment="set, rolled_back, removed"),
+    Column("version", Integer, comment="that it stands for since then; null where it was removed"),
+    Column("previous_version", Integer, comment="that it stood for before; null where it was new"),
+    Column("created_at", UtcTime, nullable=False, default=database_time()),
+    Index("ix_alias_changes_name_alias_number", "name", "alias", "number"),
+    comment="What aliases stood for, in order; only ever added to",
+)
+
+input_statistics = Table(
+    "input_statistics",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("process", String(32), primary_key=True, comment="each API process counts for itself"),
+    Column("counts", JSON, nullable=False, comment="rows, far values and unseen categories by column, since its start"),
+    Column("recent", JSON, nullable=False, comment="moments of its last rows, by column"),
+    Column("updated_at", UtcTime, nullable=False, default=database_time()),
+    ForeignKeyConstraint(
+        ["name", "version"],
+        ["model_versions.name", "model_versions.version"],
+        name="fk_input_statistics_name_model_versions",
+        ondelete="CASCADE",
+    ),
+    comment="What the service was asked, held against what its models were trained on",
 )
