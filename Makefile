@@ -4,9 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PLATFORM_LOCK := deploy/locks/dev.txt
+CLIENTS := .venv-clients
+CLIENT_LOCKS := deploy/locks/clients.txt deploy/locks/clients-tensorflow-serving.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test chaos check format migration lock clean
+.PHONY: help setup clients demo up test chaos check format migration lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -22,13 +24,23 @@ $(VENV)/.installed: deploy/locks/uv.txt $(PLATFORM_LOCK) pyproject.toml
 	$(BIN)/python -m compileall -q service workers migrations
 	@touch $@
 
+clients: setup $(CLIENTS)/.installed  ## install the clients of other protocols, which the tests ask with, into .venv-clients
+
+# Their pins are not ours, hence an environment of their own. The package of TensorFlow Serving wants all of TensorFlow
+# for the messages that it has anyway: it lies apart, and is read by the Python of .venv.
+$(CLIENTS)/.installed: $(CLIENT_LOCKS) | $(VENV)/.installed
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(CLIENTS)
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(CLIENTS)/bin/python --require-hashes -r deploy/locks/clients.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps --target $(CLIENTS)/tensorflow-serving -r deploy/locks/clients-tensorflow-serving.txt
+	@touch $@
+
 demo: setup  ## train and serve the article's network on a real table, from end to end
 	$(BIN)/selfnorm demo
 
 up: setup  ## run the whole service on this machine, data in ./data (ctrl-C ends it)
 	$(BIN)/selfnorm up --data-dir data
 
-test: setup  ## run every test, those against a real Valkey and a real PostgreSQL included
+test: setup clients  ## run every test, those against a real Valkey and a real PostgreSQL included
 	$(BIN)/python -m pytest
 
 chaos: setup  ## kill things at random and check that nothing is lost: make chaos CHAOS="--database postgresql --kills 100"
@@ -44,7 +56,8 @@ format: setup  ## format the code and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11 pyproject.toml
+COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11
+LOCK := $(COMPILE) pyproject.toml
 
 migration: setup  ## write the next migration from the code's tables: make migration MESSAGE="..."
 	$(BIN)/python -m migrations "$(MESSAGE)"
@@ -53,7 +66,9 @@ lock: setup  ## write the lock files anew, with the newest versions that pyproje
 	$(LOCK) --upgrade --extra api --extra worker --extra test deploy/locks/build.in -o deploy/locks/dev.txt
 	$(LOCK) --extra api deploy/locks/build.in -c deploy/locks/dev.txt -o deploy/locks/api.txt
 	$(LOCK) --extra worker deploy/locks/build.in -c deploy/locks/dev.txt -o deploy/locks/worker.txt
-	echo uv | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --upgrade --python-version 3.11 - -o deploy/locks/uv.txt
+	$(COMPILE) --upgrade deploy/locks/clients.in -o deploy/locks/clients.txt
+	echo tensorflow-serving-api | $(COMPILE) --upgrade --no-deps - -o deploy/locks/clients-tensorflow-serving.txt
+	echo uv | $(COMPILE) --upgrade - -o deploy/locks/uv.txt
 
 clean:  ## remove the environment and what the demo left
-	rm -rf $(VENV) .demo
+	rm -rf $(VENV) $(CLIENTS) .demo

@@ -41,7 +41,7 @@ def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     """Run the API process."""
     from service.server import serve  # each command loads only what it runs
 
-    serve(read_settings(), host, port)
+    raise typer.Exit(serve(read_settings(), host, port))
 
 
 @app.command()

@@ -32,6 +32,14 @@ class Settings(BaseSettings):
     """A training process that takes more is replaced after its job: compiled code adds up."""
     training_memory_bytes: int | None = Field(default=None, ge=2**28)
     """A training that takes more is ended, and its job fails; none: nine tenths of the machine's or container's."""
+    api_processes: int = Field(default=1, ge=1, le=64)
+    """How many processes answer requests, each on a core of its own; connections are spread over them evenly."""
+    model_memory_bytes: int = Field(default=512 * 2**20, ge=0)
+    """About how much the networks may take that an API process keeps in memory; those used last are kept."""
+    default_model: str | None = None
+    """The model that `/invocations` asks where a request names none; none: the only one that there is."""
+    max_predict_bytes: int = 64 * 2**20
+    """The largest body of a prediction, in bytes; one that holds more than rows of numbers is held to the next."""
     max_json_bytes: int = 8 * 2**20
     """The largest JSON body, in bytes; parsed, one can take twenty times its size in memory."""
     max_upload_bytes: int = 512 * 2**20

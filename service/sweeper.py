@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection
 
 from service.domain.jobs import Claim
-from service.storage import checkpoints, idempotency, losses, workers
+from service.storage import checkpoints, idempotency, inputs, losses, workers
 from service.storage.database import Database
 from service.storage.faults import DATABASE_DOWN
 from service.storage.losses import ExpiredLease
@@ -84,6 +84,7 @@ def tidy(database: Database) -> None:
     with database.write() as connection:
         idempotency.purge(connection)
         workers.purge(connection)
+        inputs.purge(connection)
         old = checkpoints.old_jobs(connection)
     for job_id in old:
         with database.write(alone=True) as connection:  # they may be large

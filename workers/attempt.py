@@ -1,14 +1,15 @@
-"""One attempt at a job: keep its lease, go on from its last checkpoint, and end it with a model or a reason."""
+"""One attempt at a job: keep its lease, go on from what is stored, and end it with what it makes or a reason."""
 
 import logging
 import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from service.domain.datasets import Dataset
 from service.domain.errors import CorruptBlob, LeaseLost, SelfnormError, UnknownDataset
-from service.domain.jobs import Checkpoint, Claim, EventKind
+from service.domain.jobs import Checkpoint, Claim, EventKind, JobKind, SavedState
 from service.domain.limits import RESIDENT_BYTES
 from service.domain.models import NewVersion
 from service.domain.spec import JobSpec
@@ -21,11 +22,22 @@ from service.tables import parquet
 from workers.background import in_background, is_working
 from workers.datasets import load
 from workers.lease import Cancelled, Lease, Leaving, patiently
+from workers.prediction import Prediction
 from workers.recorder import Recorder
 from workers.state import TrainingState
 from workers.training import TrainedNetwork, train
 
 logger = logging.getLogger(__name__)
+
+
+class Rest(Protocol):
+    """What an attempt has done and not stored yet."""
+
+    def saved_state(self) -> SavedState | None:
+        """Return the state from which the next attempt goes on."""
+
+    def store_rest(self, connection: Connection, saved: SavedState | None = None) -> None:
+        """Store what is left, in the transaction that ends the job, or with the state from which it goes on."""
 
 
 def run(
@@ -44,21 +56,27 @@ def run(
     job_id = claim.job_id
     logger.info("job %s: attempt %d begins", job_id, claim.fence)
     with Lease(database, claim, stopping, abandon, is_waiting=is_working) as lease:
-        recorder = Recorder(database, lease)
+        rest: Rest
+        rest = recorder = Recorder(database, lease)
         try:
-            _train(database, claim, lease, recorder, datasets_dir, resident_bytes)
+            kind = patiently(database.read, lease, lambda connection: jobs.kind_of(connection, job_id))
+            if kind is JobKind.PREDICTION:
+                rest = prediction = Prediction(database, lease, datasets_dir)
+                prediction.run()
+            else:
+                _train(database, claim, lease, recorder, datasets_dir, resident_bytes)
         except LeaseLost as error:
             logger.warning("%s; nothing more is written", error)
         except Cancelled:
             _end(database, lease, lambda connection: leases.leave(connection, claim))
         except Leaving as leaving:
-            _leave(database, lease, recorder, leaving.kind)
+            _leave(database, lease, rest, leaving.kind)
         except SelfnormError as error:
-            _fail(database, lease, recorder, error.code, str(error))
+            _fail(database, lease, rest, error.code, str(error))
         except Exception as error:  # a job must end with its reason, whatever the reason is
             logger.exception("job %s: unexpected error", job_id)
-            detail = f"the training stopped unexpectedly ({type(error).__name__}); the worker's log says more"
-            _fail(database, lease, recorder, "internal_error", detail)
+            detail = f"the job stopped unexpectedly ({type(error).__name__}); the worker's log says more"
+            _fail(database, lease, rest, "internal_error", detail)
 
 
 def _train(
@@ -152,8 +170,10 @@ def _register(connection: Connection, claim: Claim, spec: JobSpec, dataset: Data
         parameters=trained.parameters,
         environment=trained.environment,
         warnings=_warnings(trained),
+        calibration=trained.calibration,
         weights=trained.weights,
         onnx=trained.onnx,
+        keras=trained.keras,
     )
     version = models.register(connection, new)
     try:
@@ -192,21 +212,21 @@ def _read(connection: Connection, job_id: str) -> tuple[JobSpec, Dataset]:
         raise DatasetUnavailable(str(error)) from None
 
 
-def _fail(database: Database, lease: Lease, recorder: Recorder, code: str, detail: str) -> None:
+def _fail(database: Database, lease: Lease, rest: Rest, code: str, detail: str) -> None:
     logger.warning("job %s failed: %s: %s", lease.claim.job_id, code, detail)
 
     def fail(connection: Connection) -> None:
-        recorder.store_rest(connection)
+        rest.store_rest(connection)
         leases.fail(connection, lease.claim, code, detail)
 
     _end(database, lease, fail)
 
 
-def _leave(database: Database, lease: Lease, recorder: Recorder, kind: EventKind | None) -> None:
-    saved = recorder.saved_state()
+def _leave(database: Database, lease: Lease, rest: Rest, kind: EventKind | None) -> None:
+    saved = rest.saved_state()
 
     def leave(connection: Connection) -> None:
-        recorder.store_rest(connection, saved)
+        rest.store_rest(connection, saved)
         leases.leave(connection, lease.claim, kind)
 
     _end(database, lease, leave)

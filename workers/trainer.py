@@ -1,4 +1,4 @@
-"""The root of a training process: ``python -m workers.trainer`` takes jobs from the database and trains one at a time.
+"""The root of a training process: ``python -m workers.trainer`` takes jobs from the database and runs one at a time.
 
 It looks for a job by itself every few seconds, so it needs no broker; its keeper only tells it to look at once. Both
 speak in lines. It hears ``try JOB`` and ``stop``; it says ``alive`` every second, ``ready`` when TensorFlow is loaded,
@@ -35,7 +35,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 class Claims:
-    """Takes jobs for a worker that trains one at a time."""
+    """Takes jobs, trainings and predictions, for a worker that runs one at a time."""
 
     def __init__(self, database: Database, worker: str) -> None:
         self._database = database
@@ -71,7 +71,7 @@ class Claims:
 
 
 class Trainer:
-    """Claims jobs and trains them until it is told to stop, or has grown too large."""
+    """Claims jobs and runs them until it is told to stop, or has grown too large."""
 
     def __init__(self, settings: Settings, worker: str, words: TextIO) -> None:
         self._settings = settings

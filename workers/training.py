@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from service.domain.datasets import Column
 from service.domain.jobs import Measure
@@ -16,7 +18,9 @@ from service.domain.table import Table
 from service.domain.training_errors import NothingToKeep, ParityFailed
 from service.inference import rows
 from service.inference.sessions import ServedNetwork
-from workers import export, metrics
+from workers import calibration, export, metrics
+from workers.calibration import Calibration
+from workers.engine.feeds import Examples
 from workers.environment import Environment, differences
 from workers.epochs import ChunkEnd, EpochEnd, Epochs
 from workers.preparation import Prepared, prepare
@@ -24,17 +28,22 @@ from workers.state import TrainingState
 
 PARITY_TOLERANCE = 1e-5
 """How far a served probability, or a prediction in standard deviations of the target, may be from Keras."""
+CALIBRATION_ROWS = 50_000
+"""So many validation rows say how an answer can be believed, where there is no test part."""
+CELLS_AT_ONCE = 4_000_000
+"""So many encoded cells go through Keras in one call; wide tables have few rows in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedNetwork:
-    """A finished training: the best epoch's network in both forms, and what it measured."""
+    """A finished training: the best epoch's network in every form, and what it measured."""
 
     inputs: Inputs
     outputs: Outputs
     best_epoch: int
     best_metrics: dict[str, Measure]
     test_metrics: dict[str, Measure] | None
+    calibration: Calibration | None
     parity: dict[str, float]
     parameters: int
     environment: Environment
@@ -43,6 +52,7 @@ class TrainedNetwork:
     """How that differs from where it began; empty where the weights are those of an undisturbed run."""
     weights: bytes
     onnx: bytes
+    keras: bytes
 
 
 def train(
@@ -76,7 +86,7 @@ def train(
         UnusableState: the state belongs to another training, or is damaged.
         TrainingDiverged: the loss became NaN or infinite.
         NothingToKeep: the monitor was finite in no epoch, so none was the best.
-        ParityFailed: the served form does not agree with Keras.
+        ParityFailed: the served form, or the Keras file, does not agree with the network.
     """
     keras.config.disable_interactive_logging()
     data = prepare(spec, table, columns, official_test_rows, missing_words, on_wait, resident_bytes)
@@ -93,55 +103,127 @@ def _finish(epochs: Epochs, on_wait: Callable[[], None]) -> TrainedNetwork:
         raise NothingToKeep(epochs.spec.training.monitor)
     network = epochs.engine.load(epochs.best)
     graph = export.to_onnx(network, data.inputs, data.outputs)
+    keras_file = export.to_keras(network, data.inputs, data.outputs)
+    on_wait()
     served = ServedNetwork(graph)
+    test = _test_answers(served, data, on_wait)
     changes = [change for one, other in pairwise(epochs.environments) for change in differences(one, other)]
     return TrainedNetwork(
         inputs=data.inputs,
         outputs=data.outputs,
         best_epoch=history.best_epoch,
         best_metrics=history.records[history.best_epoch - 1].metrics,
-        test_metrics=_test(served, data, on_wait),
-        parity=_check_parity(network, served, data),
+        test_metrics=None if test is None else _measured(test, data),
+        calibration=_calibration(network, test, data, on_wait),
+        parity=_check_parity(network, served, export.from_keras(keras_file), data, on_wait),
         parameters=sum(int(np.prod(weight.shape)) for weight in network.trainable_weights),
         environment=epochs.environments[-1],
         environment_changes=tuple(changes),
         weights=export.to_safetensors(network),
         onnx=graph,
+        keras=keras_file,
     )
 
 
-def _check_parity(network: keras.Model, served: ServedNetwork, data: Prepared) -> dict[str, float]:
+def _check_parity(
+    network: keras.Model, served: ServedNetwork, loaded: keras.Model, data: Prepared, on_wait: Callable[[], None]
+) -> dict[str, float]:
     """Compare the answer to rows as a client sends them with Keras on rows of every part as it was trained on them.
+
+    What the Keras file answers, loaded as a client would, is held against the same.
 
     Raises:
         ParityFailed: they differ by more than the tolerance.
     """
-    answers = served.run(rows.check(data.raw_probe, data.inputs).encoded())
-    expected = keras.ops.convert_to_numpy(network(data.probe, training=False)).astype(np.float64)
-    if data.outputs.task == "classification":
-        expected = np.exp(expected - expected.max(axis=1, keepdims=True))
-        expected /= expected.sum(axis=1, keepdims=True)
-        difference = np.abs(answers - expected)
-    else:
-        answers = (answers - data.outputs.mean) / data.outputs.scale
-        difference = np.abs(answers - expected) / np.maximum(1.0, np.abs(expected))
-    largest = float(difference.max())
-    if not largest <= PARITY_TOLERANCE:  # a NaN fails too
-        raise ParityFailed(largest, PARITY_TOLERANCE)
-    return {"max_difference": largest, "tolerance": PARITY_TOLERANCE, "rows": float(len(expected))}
+    encoded = rows.check(data.raw_probe, data.inputs).encoded()
+    expected = _answers(network, data.probe, data.outputs, on_wait)
+    answered = served.run(encoded), _in_pieces(loaded, encoded, on_wait)
+    of_served, of_file = (_difference(answers, expected, data.outputs) for answers in answered)
+    for difference in (of_served, of_file):
+        if not difference <= PARITY_TOLERANCE:  # a NaN fails too
+            raise ParityFailed(difference, PARITY_TOLERANCE)
+    return {
+        "max_difference": of_served,
+        "keras_file_max_difference": of_file,
+        "tolerance": PARITY_TOLERANCE,
+        "rows": float(len(expected)),
+    }
 
 
-def _test(served: ServedNetwork, data: Prepared, on_wait: Callable[[], None]) -> dict[str, Measure] | None:
-    """Measure the test part through the served form."""
+def _difference(answers: NDArray[np.floating], expected: NDArray[np.float64], outputs: Outputs) -> float:
+    """Return the largest difference: of probabilities, or in standard deviations of the target or parts of them."""
+    one, other = ((values - outputs.mean) / outputs.scale for values in (answers, expected))
+    return float((np.abs(one - other) / np.maximum(1.0, np.abs(other))).max())
+
+
+def _answers(
+    network: keras.Model, standardized: NDArray[Any], outputs: Outputs, on_wait: Callable[[], None]
+) -> NDArray[np.float64]:
+    """Return what a trained network answers, as the served form does, (rows, classes) or (rows, 1)."""
+    answers = _in_pieces(network, standardized, on_wait).astype(np.float64)
+    if outputs.task != "classification":
+        return answers * outputs.scale + outputs.mean
+    answers = np.exp(answers - answers.max(axis=1, keepdims=True))
+    return np.asarray(answers / answers.sum(axis=1, keepdims=True))
+
+
+def _in_pieces(network: keras.Model, values: NDArray[Any], on_wait: Callable[[], None]) -> NDArray[np.floating]:
+    """Call a network with some rows at a time."""
+    step = max(1, CELLS_AT_ONCE // values.shape[1])
+    pieces = []
+    for start in range(0, len(values), step):
+        on_wait()
+        pieces.append(keras.ops.convert_to_numpy(network(values[start : start + step], training=False)))
+    return np.concatenate(pieces)
+
+
+def _test_answers(served: ServedNetwork, data: Prepared, on_wait: Callable[[], None]) -> NDArray[np.floating] | None:
+    """Answer the test part with the served form; None where there is none."""
     if not len(data.test):
         return None
     chunks = []
     for encoded in data.encoded_test_rows():
         on_wait()
         chunks.append(served.run(encoded))
-    answers = np.concatenate(chunks)
+    return np.concatenate(chunks)
+
+
+def _measured(answers: NDArray[np.floating], data: Prepared) -> dict[str, Measure]:
+    """Measure the test part."""
     if data.outputs.task == "classification":
         return metrics.of_classes(data.test.targets, answers, data.test.metric_weights)
-    truth = data.test.targets.astype(np.float64) * data.outputs.scale + data.outputs.mean
-    predicted = answers[:, 0].astype(np.float64)
+    truth, predicted = _numbers(data.test, data.outputs), answers[:, 0].astype(np.float64)
     return metrics.of_numbers(truth, predicted, data.outputs.scale, data.test.metric_weights)
+
+
+def _calibration(
+    network: keras.Model, test: NDArray[np.floating] | None, data: Prepared, on_wait: Callable[[], None]
+) -> Calibration | None:
+    """Hold answers against the truth: on the test part or, without one, on validation rows, which chose the epoch.
+
+    None where there is neither, or where rows have no answer, for they are too far from all others.
+    """
+    part, examples, answers = "test", data.test, test
+    if answers is None and len(data.validation):
+        part, examples = "validation", _every_nth(data.validation, -(-len(data.validation) // CALIBRATION_ROWS))
+        answers = _answers(network, examples.rows, data.outputs, on_wait)
+    if answers is None or not np.isfinite(answers).all() or not examples.metric_weights.sum() > 0:
+        return None
+    if data.outputs.task == "classification":
+        measured = calibration.of_classes(examples.targets, answers, examples.metric_weights)
+    else:
+        truth, predicted = _numbers(examples, data.outputs), answers[:, 0].astype(np.float64)
+        measured = calibration.of_numbers(truth, predicted, data.outputs.scale, examples.metric_weights)
+    return {"part": part, **measured}
+
+
+def _every_nth(examples: Examples, step: int) -> Examples:
+    """Return some of the examples, without a copy."""
+    return Examples(
+        examples.rows[::step], examples.targets[::step], examples.loss_weights[::step], examples.metric_weights[::step]
+    )
+
+
+def _numbers(examples: Examples, outputs: Outputs) -> NDArray[np.float64]:
+    """Return the targets of a regression in their own units."""
+    return examples.targets.astype(np.float64) * outputs.scale + outputs.mean

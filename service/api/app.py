@@ -15,15 +15,19 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api import datasets, errors, events, health, jobs, models, predict
+from service.api import datasets, errors, events, health, inputs, jobs, metrics, models, predict, predictions
 from service.api.dependencies import Services, database_answers
 from service.api.errors import PROBLEM_TYPE, RETRY_AFTER_SECONDS, ProblemView, problem
+from service.api.protocols import registration as protocols
+from service.api.protocols.faults import rephrase
 from service.sweeper import Sweeper
 
 logger = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 4.0
 """With what the server gives to requests under way, it makes less than 20 s."""
+PREDICTING = ("/v1/models/", "/v2/models/", "/invocations")
+"""Where rows are answered under other protocols."""
 DESCRIPTION = "Train self-normalizing neural networks on your data and serve them."
 
 
@@ -35,8 +39,10 @@ def create_app(services: Services) -> FastAPI:
         sweeper = Sweeper(services.database)
         services.database.watch.start()
         sweeper.start()
+        services.serving.start()
         yield
-        await _close(sweeper.stop, services.doorbell.close, services.database.close)
+        services.gathering.close()
+        await _close(services.serving.stop, sweeper.stop, services.doorbell.close, services.database.close)
 
     app = FastAPIOffline(
         redoc_url=None,
@@ -50,11 +56,17 @@ def create_app(services: Services) -> FastAPI:
     describe = app.openapi
     app.openapi = lambda: _with_problem_type(describe())  # type: ignore[method-assign]  # FastAPI's documented hook
     errors.install(app)
-    for module in (datasets, jobs, events, models):
+    for module in (datasets, jobs, events, models, inputs, predictions):
         app.include_router(module.router, dependencies=[Depends(database_answers)])
-    for module in (predict, health):
+    for module in (predict, health, metrics):
         app.include_router(module.router)
-    app.add_middleware(Entrance, max_body_bytes=services.max_json_bytes, max_upload_bytes=services.max_upload_bytes)
+    protocols.install(app)
+    app.add_middleware(
+        Entrance,
+        max_body_bytes=services.max_json_bytes,
+        max_predict_bytes=services.max_predict_bytes,
+        max_upload_bytes=services.max_upload_bytes,
+    )
     return app
 
 
@@ -75,17 +87,19 @@ def _with_problem_type(schema: dict[str, Any]) -> dict[str, Any]:
     for operations in schema["paths"].values():
         for operation in operations.values():
             content = operation["responses"]["default"]["content"]
-            if described := content.pop("application/json", None):
-                content[PROBLEM_TYPE] = described
+            # The protocols have errors of their own, which are plain JSON.
+            if content.get("application/json") == {"schema": {"$ref": "#/components/schemas/ProblemView"}}:
+                content[PROBLEM_TYPE] = content.pop("application/json")
     return schema
 
 
 class Entrance:
     """Gives every request an id, which its answer carries and its errors name; turns too large bodies away."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, max_upload_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int, max_predict_bytes: int, max_upload_bytes: int) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._max_predict_bytes = max_predict_bytes
         self._max_upload_bytes = max_upload_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,9 +120,9 @@ class Entrance:
                 message["headers"] = [*others, (b"x-request-id", request_id.encode())]
             await send(message)
 
-        limit = self._max_upload_bytes if scope["path"] == "/datasets" else self._max_body_bytes
+        limit = self._limit(scope["path"])
         if refusal := _refusal(Request(scope), limit):
-            await refusal(scope, receive, send_with_id)
+            await rephrase(scope["path"], refusal)(scope, receive, send_with_id)
             return
         try:
             await self._app(scope, _counted(receive, limit), send_with_id)
@@ -116,7 +130,14 @@ class Entrance:
             # The server has been asked to end and can wait no longer; without this its client would see a 500.
             if has_begun:
                 raise
-            await _ending(Request(scope))(scope, receive, send_with_id)
+            await rephrase(scope["path"], _ending(Request(scope)))(scope, receive, send_with_id)
+
+    def _limit(self, path: str) -> int:
+        """Return how many bytes a body may have."""
+        if path == "/datasets":
+            return self._max_upload_bytes
+        is_prediction = path == "/predict" or path.startswith(PREDICTING)
+        return self._max_predict_bytes if is_prediction else self._max_body_bytes
 
 
 def _refusal(request: Request, limit: int) -> Response | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
+from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,16 +17,18 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from pydantic import BeforeValidator, WithJsonSchema
 
+from service.api.counts import PredictionCounts
 from service.api.errors import malformed
+from service.api.gathering import Gathering
 from service.api.imports import ImportQueue
 from service.domain import strict_json
 from service.domain.errors import InvalidIdempotencyKey, MalformedRequest, RequestStillRunning
 from service.domain.limits import Limits, TableLimits
-from service.inference.sessions import SessionCache
 from service.storage.database import Database
 from service.storage.pages import MAX_PAGE_SIZE, PageRequest
 from service.task_queue import Doorbell
 from service.use_cases.idempotency import KeyedRequest, Outcome
+from service.use_cases.serving import MEMORY_BYTES, Served, Serving
 
 LARGE_BODY_BYTES = 64 * 1024
 """A larger body is read in a thread, so that nobody waits behind it."""
@@ -73,8 +76,11 @@ class Services:
     table_limits: TableLimits = field(default_factory=TableLimits)
     datasets_dir: Path | None = None
     max_json_bytes: int = 8 * 2**20
+    max_predict_bytes: int = 64 * 2**20
     max_upload_bytes: int = 512 * 2**20
-    sessions: SessionCache = field(default_factory=SessionCache)
+    model_memory_bytes: int = MEMORY_BYTES
+    default_model: str | None = None
+    """Asked by /invocations where a request names none."""
     imports: ImportQueue = field(default_factory=ImportQueue)
     running: RunningRequests = field(default_factory=RunningRequests)
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -82,10 +88,36 @@ class Services:
     comment_seconds: float = 15.0
     """A stream of events sends a comment after so long without one, so that no proxy takes it for dead."""
 
+    @cached_property
+    def serving(self) -> Serving:
+        """The models that this process serves."""
+        return Serving(self.database, self.model_memory_bytes, on_look=lambda: self.counts.update())
+
+    @cached_property
+    def counts(self) -> PredictionCounts:
+        """What /metrics tells of predictions."""
+        return PredictionCounts(self.serving)
+
+    @cached_property
+    def gathering(self) -> Gathering:
+        """What answers rows for every route."""
+        return Gathering()
+
 
 def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
+
+
+async def find_served(services: Services, name: str, version: int | None = None, alias: str | None = None) -> Served:
+    """Return the version that a request means: at once where it is in memory, else looked up in a thread.
+
+    Raises:
+        UnknownModel, UnknownVersion, UnknownAlias, ModelNotReady, CorruptBlob: as ``Serving.find`` does.
+    """
+    if served := services.serving.known(name, version, alias):
+        return served
+    return await run_in_threadpool(services.serving.find, name, version, alias)
 
 
 async def database_answers(request: Request) -> None:
@@ -194,7 +226,8 @@ class StrictRoute(APIRoute):
         takes_json = self.body_field is not None
 
         async def handle(request: Request) -> Response:
-            strict = StrictRequest(request.scope, request.receive)
+            is_strict = isinstance(request, StrictRequest)  # then its body may have been read
+            strict = request if is_strict else StrictRequest(request.scope, request.receive)
             if takes_json:
                 _check_content_type(strict)
                 if not await strict.body():

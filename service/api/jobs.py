@@ -1,24 +1,20 @@
 """/jobs: submit, look at, wait for, cancel, pause, resume, try again, delete."""
 
-import hashlib
-import time
 from collections.abc import Iterator
 from typing import Annotated
 
-import anyio
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from service.api.dependencies import (
     KeyedDependency,
     PageDependency,
-    Services,
     ServicesDependency,
     StrictRoute,
     answer_of,
 )
 from service.api.views import EpochsView, JobView, PageView, SplitView, ValidatedView
+from service.api.waiting import WaitParameter, tagged, wait_for
 from service.domain.bounds import Name
 from service.domain.jobs import PART_CODES, Job, JobState
 from service.domain.spec import JobSpec
@@ -28,9 +24,6 @@ from service.use_cases.idempotency import StoredAnswer
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=StrictRoute)
 
-MAX_WAIT_SECONDS = 60.0
-POLL_SECONDS = 0.1
-MAX_POLL_SECONDS = 0.5
 RETRY_AFTER_SECONDS = 1
 LINES_AT_ONCE = 10_000
 
@@ -81,26 +74,10 @@ def list_jobs(
 @router.get(
     "/{job_id}", response_model=JobView, responses={304: {"description": "Nothing has changed since that ETag"}}
 )
-async def get_job(
-    job_id: str,
-    request: Request,
-    services: ServicesDependency,
-    wait: Annotated[
-        float,
-        Query(
-            ge=0,
-            allow_inf_nan=False,
-            description="Hold the answer until the job has ended or so many seconds have gone",
-        ),
-    ] = 0,
-) -> Response:
+async def get_job(job_id: str, request: Request, services: ServicesDependency, wait: WaitParameter = 0) -> Response:
     """Read a job."""
-    job = await _wait_for(services, job_id, min(wait, MAX_WAIT_SECONDS))
-    body = JobView.of(job).model_dump_json().encode()
-    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    if tag in (item.strip().removeprefix("W/") for item in request.headers.get("if-none-match", "").split(",")):
-        return Response(status_code=304, headers={"ETag": tag})
-    return Response(body, media_type="application/json", headers={"ETag": tag})
+    job = await wait_for(services, lambda: jobs.get_job(services.database, job_id), wait)
+    return tagged(request, JobView.of(job).model_dump_json().encode())
 
 
 @router.get("/{job_id}/metrics")
@@ -169,19 +146,6 @@ def retry(job_id: str, services: ServicesDependency, keyed: KeyedDependency) -> 
 def delete(job_id: str, services: ServicesDependency) -> None:
     """Delete a job that has ended; its model stays."""
     jobs.delete_job(services.database, job_id)
-
-
-async def _wait_for(services: Services, job_id: str, seconds: float) -> Job:
-    """Read a job, again and again until it has ended, the time is over or this process is asked to end."""
-    deadline = time.monotonic() + seconds
-    pause = POLL_SECONDS
-    while True:
-        job = await run_in_threadpool(jobs.get_job, services.database, job_id)
-        left = deadline - time.monotonic()
-        if job.state.is_final or left <= 0 or services.stopping.is_set():
-            return job
-        await anyio.sleep(min(pause, left))
-        pause = min(pause * 1.5, MAX_POLL_SECONDS)
 
 
 def _split_lines(parts: bytes) -> Iterator[str]:

@@ -1,15 +1,47 @@
-"""/models: what is registered."""
+"""/models: what is registered, which version answers, and the files of each."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any, BinaryIO
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
 
-from service.api.dependencies import PageDependency, ServicesDependency
-from service.api.views import ModelView, PageView, VersionView
-from service.domain.models import MAX_VERSION
-from service.use_cases import models
+from service.api.dependencies import KeyedDependency, PageDependency, ServicesDependency, StrictRoute, answer_of
+from service.api.model_views import AliasesView, AliasSummaryView, AliasView, ModelView, VersionView
+from service.api.views import PageView
+from service.api.waiting import has_tag
+from service.domain.bounds import Between, Frozen
+from service.domain.models import MAX_VERSION, AliasName
+from service.use_cases import model_files, models
+from service.use_cases.idempotency import StoredAnswer
+from service.use_cases.model_card import write_card
+from service.use_cases.model_facts import read_facts
+from service.use_cases.model_files import FileName
 
-router = APIRouter(prefix="/models", tags=["models"])
+router = APIRouter(prefix="/models", tags=["models"], route_class=StrictRoute)
+
+PIECE_BYTES = 256 * 1024
+BINARY = "application/octet-stream"
+MEDIA_TYPES: dict[FileName, str] = {
+    "model.keras": BINARY,
+    "model.onnx": BINARY,
+    "encoder.json": "application/json",
+}
+FILE_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}, "application/json": {"schema": {}}},
+    },
+    304: {"description": "Nothing has changed since that ETag"},
+}
+Number = Annotated[int, Path(ge=1, le=MAX_VERSION)]
+
+
+class AliasRequest(Frozen):
+    """Which version an alias is to stand for."""
+
+    version: Annotated[int, Between(1, MAX_VERSION)]
+    """Its number."""
 
 
 @router.get("")
@@ -21,13 +53,89 @@ def list_models(services: ServicesDependency, page: PageDependency) -> PageView[
 
 @router.get("/{name}")
 def get_model(name: str, services: ServicesDependency) -> ModelView:
-    """Read a model with its versions."""
+    """Read a model with its versions and aliases."""
     return ModelView.of(models.get_model(services.database, name))
 
 
+@router.get("/{name}/aliases")
+def list_aliases(name: str, services: ServicesDependency) -> AliasesView:
+    """List the aliases of a model, by name."""
+    return AliasesView(items=[AliasSummaryView.of(alias) for alias in models.list_aliases(services.database, name)])
+
+
+@router.get("/{name}/aliases/{alias}")
+def get_alias(name: str, alias: str, services: ServicesDependency) -> AliasView:
+    """Read an alias with its history."""
+    return AliasView.of(name, *models.get_alias(services.database, name, alias))
+
+
+@router.put("/{name}/aliases/{alias}")
+def set_alias(name: str, alias: AliasName, body: AliasRequest, services: ServicesDependency) -> AliasView:
+    """Let an alias stand for a version, from now on in every process; where it does already, nothing changes."""
+    return AliasView.of(name, *models.set_alias(services.database, name, alias, body.version))
+
+
+@router.delete("/{name}/aliases/{alias}", status_code=204)
+def remove_alias(name: str, alias: str, services: ServicesDependency) -> None:
+    """Remove an alias; its history stays, and rolling back brings it back."""
+    models.remove_alias(services.database, name, alias)
+
+
+@router.post("/{name}/aliases/{alias}/rollback", response_model=AliasView)
+def roll_back_alias(name: str, alias: str, services: ServicesDependency, keyed: KeyedDependency) -> Response:
+    """Let an alias stand for what it stood for before its last change; again, for what it stood for before that."""
+
+    def answer(found: models.AliasWithHistory) -> StoredAnswer:
+        return StoredAnswer(200, {}, AliasView.of(name, *found).model_dump_json().encode())
+
+    with services.running.serving(keyed):
+        return answer_of(models.roll_back_alias_once(services.database, name, alias, keyed, answer))
+
+
 @router.get("/{name}/versions/{version}")
-def get_version(
-    name: str, version: Annotated[int, Path(ge=1, le=MAX_VERSION)], services: ServicesDependency
-) -> VersionView:
-    """Read one version: spec, metrics, columns, parity."""
-    return VersionView.of(models.get_version(services.database, name, version))
+def get_version(name: str, version: Number, services: ServicesDependency) -> VersionView:
+    """Read all that is known of a version: spec, data, metrics, calibration, columns, parity, files."""
+    return VersionView.of(read_facts(services.database, name, version))
+
+
+@router.delete("/{name}/versions/{version}", status_code=204)
+def delete_version(name: str, version: Number, services: ServicesDependency) -> None:
+    """Delete a version with its files; its number is not given again."""
+    models.delete_version(services.database, name, version)
+
+
+@router.get(
+    "/{name}/versions/{version}/card",
+    response_class=Response,
+    responses={200: {"content": {"text/markdown": {"schema": {"type": "string"}}}}},
+)
+def get_card(name: str, version: Number, request: Request, services: ServicesDependency) -> Response:
+    """Read the model card as Markdown: what it predicts, from which data, how good it is, how to ask it."""
+    card = write_card(read_facts(services.database, name, version), str(request.base_url).rstrip("/"))
+    return Response(card, media_type="text/markdown", headers={"X-Content-Type-Options": "nosniff"})
+
+
+@router.head("/{name}/versions/{version}/files/{file}", include_in_schema=False)
+@router.get("/{name}/versions/{version}/files/{file}", response_class=Response, responses=FILE_RESPONSES)
+async def get_file(
+    name: str, version: Number, file: FileName, request: Request, services: ServicesDependency
+) -> Response:
+    """Read a file of a version: the ONNX graph, the Keras file, or what encodes rows for them."""
+    found = await run_in_threadpool(model_files.find_file, services.database, name, version, file)
+    headers = {
+        "ETag": f'"{found.sha256}"',
+        "X-Content-Type-Options": "nosniff",
+        "Content-Disposition": f'attachment; filename="{name}-{version}-{file}"',
+        "Content-Length": str(found.size_bytes),
+    }
+    if has_tag(request, headers["ETag"]):
+        return Response(status_code=304, headers={"ETag": headers["ETag"]})
+    if request.method == "HEAD":
+        return Response(headers=headers, media_type=MEDIA_TYPES[file])
+    opened = await run_in_threadpool(model_files.open_file, services.database, name, version, found)
+    return StreamingResponse(_pieces(opened), headers=headers, media_type=MEDIA_TYPES[file])
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        yield from iter(lambda: file.read(PIECE_BYTES), b"")

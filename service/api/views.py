@@ -1,14 +1,13 @@
 """What HTTP shows: one response model per thing of the contract, made from the domain's values."""
 
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from service.domain.completion import CompletedSpec
-from service.domain.encoders import to_json
 from service.domain.jobs import EpochRecord, Job, JobState, Measure, StoredSplit
-from service.domain.models import ClassLabel, Model, ModelVersion
+from service.domain.models import ClassLabel
 from service.domain.spec import JobSpec
 from service.use_cases.predict import Prediction
 
@@ -182,116 +181,6 @@ class EpochsView(View):
                 }
                 for record in records
             ]
-        )
-
-
-class InputColumnView(View):
-    """A column that a model takes: a raw value of this kind; ``encoder`` says what the model makes of it."""
-
-    name: str
-    kind: str
-    gaps: bool
-    encoder: dict[str, Any]
-
-
-class EncodedColumnView(View):
-    """A number that the network takes, with what standardizes it."""
-
-    name: str
-    mean: float
-    scale: float
-
-
-class OutputView(View):
-    """What a model answers."""
-
-    task: str
-    target: str
-    classes: list[ClassLabel] | None
-
-
-class VersionView(View):
-    """One version of a model."""
-
-    name: str
-    version: int
-    job_id: str
-    spec: JobSpec
-    metrics: MetricsView
-    data_sha256: str | None
-    verdict: dict[str, str] | None = None
-    inputs: list[InputColumnView]
-    encoded: list[EncodedColumnView]
-    output: OutputView
-    parity: dict[str, float]
-    parameters: int
-    environment: dict[str, str]
-    warnings: list[str]
-    weights_sha256: str
-    onnx_sha256: str
-    created_at: datetime
-
-    @classmethod
-    def of(cls, version: ModelVersion) -> "VersionView":
-        """Show a version."""
-        inputs, outputs = version.inputs, version.outputs
-        encoded = zip(inputs.encoded, inputs.mean, inputs.scale, strict=True)
-        return cls(
-            name=version.name,
-            version=version.version,
-            job_id=version.job_id,
-            spec=JobSpec.model_validate(version.spec),
-            metrics=MetricsView(latest=None, **version.metrics),
-            data_sha256=version.data_sha256,
-            inputs=[
-                InputColumnView(name=encoder.name, kind=encoder.kind, gaps=encoder.gaps, encoder=described)
-                for encoder, described in zip(inputs.encoders, to_json(inputs.encoders), strict=True)
-            ],
-            encoded=[EncodedColumnView(name=name, mean=mean, scale=scale) for name, mean, scale in encoded],
-            output=OutputView(task=outputs.task, target=outputs.target, classes=list(outputs.classes) or None),
-            parity=version.parity,
-            parameters=version.parameters,
-            environment=version.environment,
-            warnings=list(version.warnings),
-            weights_sha256=version.weights_sha256,
-            onnx_sha256=version.onnx_sha256,
-            created_at=version.created_at,
-        )
-
-
-class VersionSummary(View):
-    """A version in a list."""
-
-    version: int
-    job_id: str
-    metrics: MetricsView
-    created_at: datetime
-
-
-class ModelView(View):
-    """A model: a name and its versions, newest first."""
-
-    name: str
-    newest_version: int
-    versions: list[VersionSummary]
-    created_at: datetime
-
-    @classmethod
-    def of(cls, model: Model) -> "ModelView":
-        """Show a model."""
-        return cls(
-            name=model.name,
-            newest_version=model.newest_version,
-            versions=[
-                VersionSummary(
-                    version=version.version,
-                    job_id=version.job_id,
-                    metrics=MetricsView(latest=None, **version.metrics),
-                    created_at=version.created_at,
-                )
-                for version in model.versions
-            ],
-            created_at=model.created_at,
         )
 
 

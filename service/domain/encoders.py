@@ -1,10 +1,13 @@
 """From raw columns to numbers: one encoder per feature, the same code where a network trains and where it answers.
 
-An encoder is a plain value: what was fitted on the training rows, and a pure function of arrays. What it gives is not
+An encoder is a plain value: what was fitted on the training rows, and a pure function of columns. What it gives is not
 yet standardized; every encoded column is, with its own mean and scale (``service.domain.models.Inputs``).
 """
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import repeat
 from typing import Annotated, Any, ClassVar, Literal
@@ -22,6 +25,29 @@ SOFT_CLIP = 3.0
 MICROSECONDS_PER_DAY = 86_400_000_000
 DAY_PARTS = ("days", "year", "month_sin", "month_cos", "day", "weekday_sin", "weekday_cos")
 TIME_PARTS = ("hour_sin", "hour_cos")
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """A column by its different cells: whatever holds for a cell has to be found out but once."""
+
+    cells: Sequence[Category]
+    codes: NDArray[np.int32]
+    """Places in ``cells``, (rows,); -1 where the cell is missing."""
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, part: slice) -> "Coded":
+        return Coded(self.cells, self.codes[part])
+
+    def spread(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Give every row what its cell stands for; ``values`` has one for each different cell, and one for a gap."""
+        return values[self.codes]  # -1 is the place of the last one
+
+
+RawColumn = NDArray[Any] | Coded
+"""Raw cells, (rows,); those of categories may be coded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +83,29 @@ class Quantile:
 Transform = Annotated[Robust | Quantile, Field(discriminator="kind")]
 
 
+class _Encoder(ABC):
+    """What every encoder does."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """How many encoded columns there are."""
+
+    @abstractmethod
+    def put(self, values: Any, out: NDArray[np.float64]) -> None:
+        """Encode raw cells (rows,) into ``out`` (rows, width), which holds nothing but 0."""
+
+    def encode(self, values: Any) -> NDArray[np.float64]:
+        """Encode raw cells (rows,) to (rows, width)."""
+        encoded = np.zeros((len(values), self.width))
+        self.put(values, encoded)
+        return encoded
+
+
 @dataclass(frozen=True, slots=True)
-class NumericEncoder:
+class NumericEncoder(_Encoder):
     """A number as it is, or transformed; with ``gaps`` the mean stands for a gap and a second column marks it."""
 
     name: str
@@ -75,17 +122,25 @@ class NumericEncoder:
         return not self.gaps and self.transform is None
 
     @property
+    def width(self) -> int:
+        """How many encoded columns there are."""
+        return 1 + self.gaps
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Names of the encoded columns."""
         return (self.name, f"{self.name}: missing") if self.gaps else (self.name,)
 
-    def encode(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """Encode numbers (rows,), NaN where missing, to (rows, columns)."""
-        return _filled(values, self.gaps, self.fill, self.transform)
+    def put(self, values: NDArray[Any], out: NDArray[np.float64]) -> None:
+        """Encode numbers (rows,), NaN where missing."""
+        if self.is_plain:
+            out[:, 0] = values
+        else:
+            _put_filled(values, out, self.gaps, self.fill, self.transform)
 
 
 @dataclass(frozen=True, slots=True)
-class BooleanEncoder:
+class BooleanEncoder(_Encoder):
     """True as 1, false as 0; gaps as in a numeric column."""
 
     name: str
@@ -97,17 +152,22 @@ class BooleanEncoder:
     is_plain: ClassVar[bool] = False
 
     @property
+    def width(self) -> int:
+        """How many encoded columns there are."""
+        return 1 + self.gaps
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Names of the encoded columns."""
         return (self.name, f"{self.name}: missing") if self.gaps else (self.name,)
 
-    def encode(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """Encode booleans or 0 and 1 (rows,), None or NaN where missing, to (rows, columns)."""
-        return _filled(values, self.gaps, self.fill, None)
+    def put(self, values: NDArray[Any], out: NDArray[np.float64]) -> None:
+        """Encode booleans or 0 and 1 (rows,), None or NaN where missing."""
+        _put_filled(values, out, self.gaps, self.fill, None)
 
 
 @dataclass(frozen=True, slots=True)
-class CategoricalEncoder:
+class CategoricalEncoder(_Encoder):
     """One column per category of the training rows, 1 where it is the cell's.
 
     With ``other`` a further column stands for rare categories and for those that training did not see; without it an
@@ -127,25 +187,35 @@ class CategoricalEncoder:
     is_plain: ClassVar[bool] = False
 
     @property
+    def width(self) -> int:
+        """How many encoded columns there are."""
+        return len(self.categories) + self.other + self.gaps
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Names of the encoded columns."""
         names = [f"{self.name} = {category}" for category in self.categories]
         return (*names, *([f"{self.name}: other"] * self.other), *([f"{self.name}: missing"] * self.gaps))
 
-    def encode(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """Encode categories (rows,), None or NaN where missing, to (rows, columns)."""
-        encoded = np.zeros((len(values), len(self.columns)))
+    def put(self, values: RawColumn, out: NDArray[np.float64]) -> None:
+        """Encode categories (rows,), None or NaN where missing."""
         unseen = len(self.categories) if self.other else -1
-        known: dict[Any, int] = {category: position for position, category in enumerate(self.categories)}
-        known[None] = encoded.shape[1] - 1 if self.gaps else -1
-        codes = np.fromiter(map(known.get, _nones(values).tolist(), repeat(unseen)), np.int64, len(values))
+        gap = self.width - 1 if self.gaps else -1
+        known: dict[Any, int] = {category: place for place, category in enumerate(self.categories)}
+        if isinstance(values, Coded):
+            places = np.array([*(known.get(cell, unseen) for cell in values.cells), gap], np.int64)
+            codes = values.spread(places)
+        else:
+            known[None] = gap
+            codes = np.fromiter(map(known.get, values.tolist(), repeat(unseen)), np.int64, len(values))
+            if values.dtype.kind == "f":
+                codes[np.isnan(values)] = gap
         given = np.flatnonzero(codes >= 0)
-        encoded[given, codes[given]] = 1.0
-        return encoded
+        out[given, codes[given]] = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class DateEncoder:
+class DateEncoder(_Encoder):
     """A moment as days since 1970, year, and the places in month, week and day that come round again."""
 
     name: str
@@ -165,18 +235,25 @@ class DateEncoder:
         return DAY_PARTS + TIME_PARTS if self.has_time else DAY_PARTS
 
     @property
+    def width(self) -> int:
+        """How many encoded columns there are."""
+        return len(self.parts) + self.gaps
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Names of the encoded columns."""
         names = tuple(f"{self.name}: {part}" for part in self.parts)
         return (*names, f"{self.name}: missing") if self.gaps else names
 
-    def encode(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """Encode texts (rows,), None where missing, to (rows, columns); what is no date counts as missing."""
-        moments, _ = dates.parse(values, self.written)
+    def put(self, values: NDArray[Any], out: NDArray[np.float64]) -> None:
+        """Encode texts (rows,), None where missing, or moments; what is no date counts as missing."""
+        moments = values if values.dtype.kind == "M" else dates.parse(values, self.written)[0]
         missing = np.isnat(moments)
-        parts = date_parts(moments, has_time=self.has_time)
+        parts = out[:, : len(self.parts)]
+        parts[:] = date_parts(moments, has_time=self.has_time)
         parts[missing] = self.fill or 0.0
-        return np.column_stack([parts, missing]) if self.gaps else parts
+        if self.gaps:
+            out[:, -1] = missing
 
 
 Encoder = NumericEncoder | BooleanEncoder | CategoricalEncoder | DateEncoder
@@ -184,20 +261,24 @@ Encoder = NumericEncoder | BooleanEncoder | CategoricalEncoder | DateEncoder
 _ENCODERS: TypeAdapter[tuple[Encoder, ...]] = TypeAdapter(tuple[Annotated[Encoder, Field(discriminator="kind")], ...])
 
 
-def encode(columns: Mapping[str, NDArray[Any]], encoders: Sequence[Encoder]) -> NDArray[np.float64]:
+def encode(columns: Mapping[str, Any], encoders: Sequence[Encoder]) -> NDArray[np.float64]:
     """Encode raw columns, (rows,) each, side by side: (rows, encoded columns), not yet standardized."""
-    rows = len(columns[encoders[0].name])
-    encoded = np.empty((rows, sum(len(encoder.columns) for encoder in encoders)))
+    widths = [encoder.width for encoder in encoders]
+    encoded = np.zeros((len(columns[encoders[0].name]), sum(widths)))
     start = 0
-    for encoder in encoders:
-        if encoder.is_plain:
-            encoded[:, start] = columns[encoder.name]
-            start += 1
-            continue
-        block = encoder.encode(columns[encoder.name])
-        encoded[:, start : start + block.shape[1]] = block
-        start += block.shape[1]
+    for encoder, width in zip(encoders, widths, strict=True):
+        encoder.put(columns[encoder.name], encoded[:, start : start + width])
+        start += width
     return encoded
+
+
+def numbers_among(words: Sequence[str]) -> set[float]:
+    """Return the numbers among the words that stand for a missing cell, such as -999."""
+    found = set()
+    for word in words:
+        with suppress(ValueError):
+            found.add(float(word))
+    return {number for number in found if math.isfinite(number)}
 
 
 def to_json(encoders: Sequence[Encoder]) -> list[dict[str, Any]]:
@@ -234,20 +315,14 @@ def _around(phase: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np
     return np.sin(angle).round(12), np.cos(angle).round(12)
 
 
-def _filled(values: NDArray[Any], gaps: bool, fill: float, transform: Robust | Quantile | None) -> NDArray[np.float64]:
+def _put_filled(
+    values: NDArray[Any], out: NDArray[np.float64], gaps: bool, fill: float, transform: Robust | Quantile | None
+) -> None:
     numbers = values.astype(np.float64)
     missing = np.isnan(numbers)
     if transform is not None:
         numbers = transform.apply(numbers)
     if gaps:
         numbers[missing] = fill
-    return np.column_stack([numbers, missing]) if gaps else numbers.reshape(-1, 1)
-
-
-def _nones(values: NDArray[Any]) -> NDArray[Any]:
-    """Return values with None where a number is NaN."""
-    if values.dtype.kind != "f":
-        return values
-    cells = values.astype(object)
-    cells[np.isnan(values)] = None
-    return cells
+        out[:, 1] = missing
+    out[:, 0] = numbers

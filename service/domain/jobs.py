@@ -9,6 +9,14 @@ Measure = float | int | str | None
 """A metric; None where it is not finite, and ``<name>_not_finite`` beside it then says which it was."""
 
 
+class JobKind(StrEnum):
+    """What a job is for."""
+
+    TRAINING = "training"
+    PREDICTION = "prediction"
+    """Over a stored data set; its epochs are rows."""
+
+
 class JobState(StrEnum):
     """The life of a job, which ``docs/jobs.md`` tells state by state."""
 

@@ -2,11 +2,30 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+from service.domain.bounds import Name
 from service.domain.encoders import Encoder
+from service.domain.wording import shown
 
 MAX_VERSION = 2**31 - 1
+
+
+def _no_number(alias: str) -> str:
+    if alias.isdigit():
+        raise PydanticCustomError(
+            "bad_name", "must hold a letter, for a number names a version; got {value}", {"value": shown(alias)}
+        )
+    return alias
+
+
+AliasName = Annotated[Name, AfterValidator(_no_number)]
+"""What an alias may be called: as models are, but no number."""
+PRODUCTION = "production"
+"""The alias whose version answers where a request names neither version nor alias."""
 ClassLabel = str | int | float | bool
 
 
@@ -56,6 +75,8 @@ class VersionCard:
     environment: dict[str, str]
     warnings: tuple[str, ...] = ()
     """What its user should know, in plain words."""
+    calibration: dict[str, Any] | None = None
+    """How its answers to held-out rows fit what was true; None for versions from before that was measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +85,7 @@ class NewVersion(VersionCard):
 
     weights: bytes
     onnx: bytes
+    keras: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,14 +95,59 @@ class ModelVersion(VersionCard):
     version: int
     weights_sha256: str
     onnx_sha256: str
+    keras_sha256: str | None
+    """None for versions from before Keras files were kept."""
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class VersionSummary:
+    """What a list shows of a version."""
+
+    version: int
+    job_id: str
+    metrics: dict[str, Any]
     created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A name under which versions are registered."""
+    """A name under which versions are registered; there are none where all have been deleted."""
 
     name: str
-    newest_version: int
     created_at: datetime
-    versions: tuple[ModelVersion, ...]
+    versions: tuple[VersionSummary, ...]
+    """Newest first."""
+    aliases: dict[str, int]
+    """Which version each of them stands for."""
+
+    @property
+    def newest_version(self) -> int | None:
+        """The newest version that there is."""
+        return self.versions[0].version if self.versions else None
+
+    @property
+    def default_version(self) -> int | None:
+        """The version that answers where none is named."""
+        return self.aliases.get(PRODUCTION, self.newest_version)
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A name that stands for a version of a model."""
+
+    name: str
+    version: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AliasChange:
+    """One entry in the history of an alias."""
+
+    kind: Literal["set", "rolled_back", "removed"]
+    version: int | None
+    """What it stands for since then; None where it was removed."""
+    previous_version: int | None
+    """What it stood for before; None where it was new."""
+    created_at: datetime

@@ -2,7 +2,7 @@
 
 TrainingFailed
 ├── UnusableColumn, UnusableSplit, UnusableClassWeights, UnusableSampleWeights     the rows do not fit the spec
-├── DatasetUnavailable, NoRoom                                                     the rows are not to be had
+├── DatasetUnavailable, NoRoom, NoRoomForResult                                    the rows are not to be had
 ├── UnusableState                                                                  a saved state does not fit
 ├── TrainingDiverged, NothingToKeep                                                it did not learn
 └── ParityFailed                                                                   what it learned is served wrongly
@@ -77,6 +77,18 @@ class NoRoom(TrainingFailed):
         super().__init__(
             f"the encoded rows take {size / 2**30:.2f} GiB, which {folder}, the worker's folder for temporary files, "
             f"does not have ({reason}). Set TMPDIR to one with room, or raise SELFNORM_RESIDENT_BYTES"
+        )
+
+
+class NoRoomForResult(TrainingFailed):
+    """The temporary files of a prediction do not fit."""
+
+    code = "no_room"
+
+    def __init__(self, folder: str, reason: str) -> None:
+        super().__init__(
+            f"the table and the result do not fit into {folder}, the worker's folder for temporary files ({reason}). "
+            "Set TMPDIR to one with room"
         )
 
 

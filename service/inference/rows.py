@@ -1,224 +1,209 @@
 """Raw rows in, checked columns out: what clients send, held against the columns that a model takes."""
 
-import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.domain import dates
-from service.domain.encoders import CategoricalEncoder, DateEncoder, Encoder, encode
+from service.domain.encoders import Coded, Encoder, RawColumn, encode
 from service.domain.errors import InvalidRows, Violation
 from service.domain.models import Inputs
 from service.domain.wording import listed, shown
+from service.inference.columns import (
+    FLOAT32_MAX,
+    MAX_VIOLATIONS,
+    MAX_WARNINGS,
+    Cells,
+    ColumnReader,
+    Findings,
+    are_plain,
+    row_number,
+    row_problem,
+)
 
-FLOAT32_MAX = float(np.finfo(np.float32).max)
-MAX_VIOLATIONS = 20
-MAX_WARNINGS = 20
 MAX_LISTED = 10
+PIECE_ROWS = 1024
 MAX_ROWS = 100_000
 """More rows in one request would take hundreds of megabytes on their way."""
-NUMBERS: frozenset[type] = frozenset({int, float})
-CELL_TYPES: dict[str, tuple[frozenset[type], str]] = {
-    "text": (frozenset({str}), "text"),
-    "number": (NUMBERS, "a number"),
-    "boolean": (frozenset({bool}), "true or false"),
-}
-"""What a category may be as JSON has it, by how its column is stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedRows:
     """Rows that a model can take, and what is odd about them."""
 
-    columns: Mapping[str, NDArray[Any]]
-    """Raw cells by column, (rows,) each."""
+    columns: Mapping[str, RawColumn]
+    """Raw cells by column, (rows,) each; none where there is a ``matrix``."""
     encoders: tuple[Encoder, ...]
     count: int
     warnings: tuple[str, ...] = ()
+    unseen: Mapping[str, int] = field(default_factory=dict)
+    """How many cells hold a category that training did not see, by column."""
+    matrix: NDArray[Any] | None = None
+    """Rows that are their own encoding: numbers, (rows, columns)."""
+
+    @property
+    def has_categories(self) -> bool:
+        """Whether a column holds categories."""
+        return any(encoder.kind == "categorical" for encoder in self.encoders)
 
     def encoded(self, start: int = 0, stop: int | None = None) -> NDArray[np.float64]:
         """Encode some of them: (rows, encoded columns)."""
         part = slice(start, stop)
+        if self.matrix is not None:
+            return self.matrix[part].astype(np.float64, copy=False)
         return encode({name: cells[part] for name, cells in self.columns.items()}, self.encoders)
 
 
+class RowReader:
+    """Checks what clients send for one model; it is made once and used for many requests."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self._encoders = inputs.encoders
+        self._features = inputs.features
+        self._names = set(inputs.features)
+        self._columns = [ColumnReader(encoder) for encoder in inputs.encoders]
+        self._is_plain = all(encoder.is_plain for encoder in inputs.encoders)
+        self._in_order = itemgetter(*self._features)
+
+    def check(self, instances: Sequence[Any]) -> CheckedRows:
+        """Check arrays in column order or objects by column name, raw values each.
+
+        Raises:
+            InvalidRows: names the row and the column of every problem, at most 20.
+        """
+        check_count(len(instances))
+        rows = self._rows(instances)
+        if self._is_plain and are_plain(chain.from_iterable(rows)):
+            matrix = _matrix(rows)
+            if matrix is not None:
+                return CheckedRows({}, self._encoders, len(rows), matrix=matrix)
+        return self._checked(list(zip(*rows, strict=True)), len(rows))
+
+    def check_columns(self, columns: Mapping[str, Cells], count: int) -> CheckedRows:
+        """Check columns by name, ``count`` cells each: JSON values, also coded, or numbers of which NaN is a gap.
+
+        Raises:
+            InvalidRows: a column is missing or unknown, or names the row and the column of every problem, at most 20.
+        """
+        check_count(count)
+        found: list[Violation] = []
+        if columns.keys() != self._names:
+            found = self._misnamed(0, columns)
+        if found:
+            raise InvalidRows(found)
+        gap = Coded((), np.full(count, -1, np.int32))
+        return self._checked([columns.get(name, gap) for name in self._features], count)
+
+    def check_matrix(self, matrix: NDArray[Any]) -> CheckedRows:
+        """Check numbers of any kind, (rows, columns in the model's order), in which NaN is a gap.
+
+        Raises:
+            InvalidRows: there are too many or too few columns, or names the row and the column of every problem.
+        """
+        count, width = matrix.shape
+        check_count(count)
+        if width != len(self._features):
+            raise InvalidRows([row_problem(0, self._wrong_width(width))])
+        if self._is_plain and _are_usable(matrix):
+            return CheckedRows({}, self._encoders, count, matrix=matrix)
+        return self._checked(list(matrix.T), count)
+
+    def _checked(self, columns: Sequence[Cells], count: int) -> CheckedRows:
+        found = Findings()
+        read = {
+            column.encoder.name: column.read(cells, found) for column, cells in zip(self._columns, columns, strict=True)
+        }
+        if found.violations:
+            raise InvalidRows(sorted(found.violations, key=row_number)[:MAX_VIOLATIONS])
+        return CheckedRows(read, self._encoders, count, tuple(found.warnings[:MAX_WARNINGS]), found.unseen)
+
+    def _rows(self, instances: Sequence[Any]) -> Sequence[Sequence[Any]]:
+        """Return the cells of every row in the order of the model's columns, None for a column that may be left out."""
+        kinds, width = set(map(type, instances)), len(self._features)
+        if kinds == {list} and set(map(len, instances)) == {width}:
+            return instances
+        if kinds == {dict} and width > 1 and set(map(len, instances)) == {width}:
+            try:
+                return list(map(self._in_order, instances))
+            except KeyError:
+                pass  # which is missing, and whether it may be, is found out row by row
+        return self._rows_one_by_one(instances)
+
+    def _rows_one_by_one(self, instances: Sequence[Any]) -> list[Sequence[Any]]:
+        found: list[Violation] = []
+        rows: list[Sequence[Any]] = []
+        for position, instance in enumerate(instances):
+            if isinstance(instance, Mapping):
+                if instance.keys() != self._names:
+                    found += self._misnamed(position, instance)
+                rows.append([instance.get(name) for name in self._features])
+            elif not isinstance(instance, list):
+                wanted = f"an array of {len(self._features)} values or an object by column name"
+                found.append(row_problem(position, f"must be {wanted}; got {shown(instance)}"))
+            elif len(instance) != len(self._features):
+                found.append(row_problem(position, self._wrong_width(len(instance))))
+            else:
+                rows.append(instance)
+            if len(found) >= MAX_VIOLATIONS:
+                break
+        if found:
+            raise InvalidRows(found[:MAX_VIOLATIONS])
+        return rows
+
+    def _wrong_width(self, width: int) -> str:
+        features = self._features
+        return f"has {width} values; the model takes {len(features)}: {listed(features, MAX_LISTED)}"
+
+    def _misnamed(self, position: int, row: Mapping[str, Any]) -> list[Violation]:
+        """Name the columns that are too many, and those that are missing although training saw them in every row."""
+        found = []
+        missing = [encoder.name for encoder in self._encoders if encoder.name not in row and not encoder.gaps]
+        unknown = [name for name in row if name not in self._names]
+        if missing:
+            found.append(row_problem(position, f"lacks the column(s) {listed(missing, MAX_LISTED)}"))
+        if unknown:
+            detail = f"has column(s) that the model does not take: {listed(unknown, MAX_LISTED)}; leave them out"
+            found.append(row_problem(position, detail))
+        return found
+
+
 def check(instances: Sequence[Any], inputs: Inputs) -> CheckedRows:
-    """Check arrays in column order or objects by column name, raw values each.
+    """Check rows once, as a ``RowReader`` does.
 
     Raises:
         InvalidRows: names the row and the column of every problem, at most 20.
     """
-    if not instances:
+    return RowReader(inputs).check(instances)
+
+
+def check_count(count: int) -> None:
+    """Check how many rows came.
+
+    Raises:
+        InvalidRows: none, or too many.
+    """
+    if not count:
         raise InvalidRows([Violation("#/instances", "has no rows; send at least one")])
-    if len(instances) > MAX_ROWS:
-        detail = f"has {len(instances):,} rows; at most {MAX_ROWS:,} are answered at once. Send them in parts"
+    if count > MAX_ROWS:
+        detail = f"has {count:,} rows; at most {MAX_ROWS:,} are answered at once. Send them in parts"
         raise InvalidRows([Violation("#/instances", detail)])
-    rows = _in_order(instances, inputs)
-    if all(encoder.is_plain for encoder in inputs.encoders) and all(map(_are_plain, rows)):
+
+
+def _matrix(rows: Sequence[Sequence[Any]]) -> NDArray[np.float64] | None:
+    """Return numbers as float64, (rows, columns); None where one is more than float32 holds, or NaN."""
+    try:
         matrix = np.array(rows, np.float64)
-        return CheckedRows(dict(zip(inputs.features, matrix.T, strict=True)), inputs.encoders, len(rows))
-    found: list[Violation] = []
-    warnings: list[str] = []
-    columns = {
-        encoder.name: _column(encoder, cells, found, warnings)
-        for encoder, cells in zip(inputs.encoders, zip(*rows, strict=True), strict=True)
-    }
-    if found:
-        raise InvalidRows(sorted(found, key=_row_number)[:MAX_VIOLATIONS])
-    return CheckedRows(columns, inputs.encoders, len(rows), tuple(warnings[:MAX_WARNINGS]))
+    except OverflowError:  # an integer of hundreds of digits
+        return None
+    return matrix if _are_usable(matrix) else None
 
 
-def _in_order(instances: Sequence[Any], inputs: Inputs) -> list[Sequence[Any]]:
-    """Return the cells of every row in the order of the model's columns, None for a column that may be left out."""
-    found: list[Violation] = []
-    rows: list[Sequence[Any]] = []
-    features = inputs.features
-    names = set(features)
-    for position, instance in enumerate(instances):
-        if isinstance(instance, Mapping):
-            if instance.keys() != names:
-                found += _misnamed(position, instance, inputs, names)
-            rows.append([instance.get(name) for name in features])
-        elif not isinstance(instance, list):
-            wanted = f"an array of {len(features)} values or an object by column name"
-            found.append(_violation(position, f"must be {wanted}; got {shown(instance)}"))
-        elif len(instance) != len(features):
-            detail = f"has {len(instance)} values; the model takes {len(features)}: {listed(features, MAX_LISTED)}"
-            found.append(_violation(position, detail))
-        else:
-            rows.append(instance)
-        if len(found) >= MAX_VIOLATIONS:
-            break
-    if found:
-        raise InvalidRows(found[:MAX_VIOLATIONS])
-    return rows
-
-
-def _misnamed(position: int, row: Mapping[str, Any], inputs: Inputs, names: set[str]) -> list[Violation]:
-    """Name the columns that are too many, and those that are missing although training saw them in every row."""
-    found = []
-    missing = [encoder.name for encoder in inputs.encoders if encoder.name not in row and not encoder.gaps]
-    unknown = [name for name in row if name not in names]
-    if missing:
-        found.append(_violation(position, f"lacks the column(s) {listed(missing, MAX_LISTED)}"))
-    if unknown:
-        detail = f"has column(s) that the model does not take: {listed(unknown, MAX_LISTED)}; leave them out"
-        found.append(_violation(position, detail))
-    return found
-
-
-def _are_plain(values: Sequence[Any]) -> bool:
-    """Whether all are numbers that float32 can hold: the common case, decided without a loop in Python."""
-    if not NUMBERS.issuperset(map(type, values)):
-        return False
-    return min(values) >= -FLOAT32_MAX and max(values) <= FLOAT32_MAX and all(map(math.isfinite, values))
-
-
-def _column(encoder: Encoder, cells: tuple[Any, ...], found: list[Violation], warnings: list[str]) -> NDArray[Any]:
-    """Return a column as its encoder takes it; what it cannot take is added to ``found``."""
-    words = {"", *encoder.missing_tokens}
-    given = [None if type(cell) is str and cell.strip() in words else cell for cell in cells]
-    if numbers := _numbers_among(encoder.missing_tokens):
-        given = [None if type(cell) in NUMBERS and cell in numbers else cell for cell in given]
-    if not encoder.gaps and None in given:
-        gaps = (position for position, cell in enumerate(given) if cell is None)
-        found += [_cell(position, encoder, _missing(cells[position])) for position in islice(gaps, MAX_VIOLATIONS)]
-    match encoder:
-        case CategoricalEncoder():
-            return _categories(encoder, given, found, warnings)
-        case DateEncoder():
-            return _dates(encoder, given, found)
-        case _:
-            return _numbers(encoder, given, found)
-
-
-def _numbers_among(words: tuple[str, ...]) -> set[float]:
-    """Return the numbers that stand for a missing cell, such as -999."""
-    found = set()
-    for word in words:
-        with suppress(ValueError):
-            found.add(float(word))
-    return {number for number in found if math.isfinite(number)}
-
-
-def _numbers(encoder: Encoder, cells: list[Any], found: list[Violation]) -> NDArray[Any]:
-    present = [cell for cell in cells if cell is not None]
-    if encoder.kind == "numeric" and (not present or _are_plain(present)):
-        return np.array(cells, np.float64)
-    problems = (
-        _cell(position, encoder, problem)
-        for position, cell in enumerate(cells)
-        if cell is not None and (problem := _problem(encoder.kind, cell))
-    )
-    if wrong := list(islice(problems, MAX_VIOLATIONS)):
-        found += wrong
-        return np.zeros(len(cells))
-    return np.array(cells, np.float64)
-
-
-def _problem(kind: str, value: Any) -> str | None:
-    if kind == "boolean":
-        fits = type(value) is bool or (type(value) in NUMBERS and value in (0, 1))
-        return None if fits else f"must be true or false; got {shown(value)}"
-    if type(value) not in NUMBERS:
-        return f"must be a number; got {shown(value)}"
-    if not -FLOAT32_MAX <= value <= FLOAT32_MAX:
-        return f"must lie within ±3.4e38 (float32); got {shown(value)}"
-    return None
-
-
-def _categories(
-    encoder: CategoricalEncoder, cells: list[Any], found: list[Violation], warnings: list[str]
-) -> NDArray[Any]:
-    """Take categories; one that training did not see is taken, and said."""
-    types, wanted = CELL_TYPES[encoder.holds]
-    known = {*encoder.categories, *encoder.rare}
-    values = np.empty(len(cells), object)
-    values[:] = cells
-    present = [cell for cell in cells if cell is not None]
-    if types.issuperset(map(type, present)) and known.issuperset(present):
-        return values
-    before = len(found)
-    how = "as the rare categories are" if encoder.other else "as none of the known ones"
-    for position, cell in enumerate(cells):
-        if cell is None:
-            continue
-        if type(cell) not in types:
-            found.append(_cell(position, encoder, f"must be {wanted}; got {shown(cell)}"))
-            if len(found) - before >= MAX_VIOLATIONS:
-                break
-        elif cell not in known and len(warnings) < MAX_WARNINGS:
-            detail = f"{shown(cell)} was not seen in training and is taken {how}"
-            warnings.append(f"row {position}, column {shown(encoder.name)}: {detail}")
-    return values
-
-
-def _dates(encoder: DateEncoder, cells: list[Any], found: list[Violation]) -> NDArray[Any]:
-    values = np.array([cell if isinstance(cell, str) else None for cell in cells], object)
-    _, lost = dates.parse(values, encoder.written)
-    wrong = {*lost.tolist(), *(position for position, cell in enumerate(cells) if cell is not values[position])}
-    wanted = "a date such as 2020-01-31" + ("" if encoder.written == dates.ISO else f" or as in {encoder.written}")
-    places = sorted(wrong)[:MAX_VIOLATIONS]
-    found += [_cell(place, encoder, f"must be {wanted}; got {shown(cells[place])}") for place in places]
-    return values
-
-
-def _missing(cell: Any) -> str:
-    return f"is {shown(cell)}, and training saw no gaps in this column; send a value"
-
-
-def _cell(position: int, encoder: Encoder, problem: str) -> Violation:
-    return Violation(f"#/instances/{position}", f"row {position}, column {shown(encoder.name)}: {problem}")
-
-
-def _violation(position: int, problem: str) -> Violation:
-    return Violation(f"#/instances/{position}", f"row {position} {problem}")
-
-
-def _row_number(violation: Violation) -> int:
-    return int(violation.pointer.rsplit("/", 1)[1])
+def _are_usable(matrix: NDArray[Any]) -> bool:
+    """Whether float32 holds all numbers, and none is NaN; piece by piece, for the whole would be in memory twice."""
+    with np.errstate(invalid="ignore"):
+        pieces = range(0, len(matrix), PIECE_ROWS)
+        return all(bool((np.abs(matrix[start : start + PIECE_ROWS]) <= FLOAT32_MAX).all()) for start in pieces)

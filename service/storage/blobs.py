@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import BinaryIO
 
 from sqlalchemy import Connection, delete, insert, select
@@ -65,15 +65,23 @@ def copy_to(connection: Connection, sha256: str, file: BinaryIO) -> None:
     file.seek(0)
 
 
+def sizes(connection: Connection, hashes: Collection[str]) -> dict[str, int]:
+    """Return how many bytes some blobs have; one that is missing is left out."""
+    query = select(blobs.c.sha256, blobs.c.size_bytes).where(blobs.c.sha256.in_(hashes))
+    return {row.sha256: row.size_bytes for row in connection.execute(query)}
+
+
 def delete_unused(connection: Connection, sha256: str) -> None:
     """Delete a blob unless a data set, a job, a checkpoint or a model still needs it."""
     connection.execute(select(blobs.c.sha256).where(blobs.c.sha256 == sha256).with_for_update())
     users = (
         select(datasets.c.id).where(datasets.c.sha256 == sha256),
         select(jobs.c.id).where(jobs.c.split_sha256 == sha256),
+        select(jobs.c.id).where(jobs.c.result_sha256 == sha256),
         select(checkpoints.c.job_id).where(checkpoints.c.sha256 == sha256),
         select(model_versions.c.name).where(model_versions.c.weights_sha256 == sha256),
         select(model_versions.c.name).where(model_versions.c.onnx_sha256 == sha256),
+        select(model_versions.c.name).where(model_versions.c.keras_sha256 == sha256),
     )
     if not any(connection.execute(query.limit(1)).first() for query in users):
         connection.execute(delete(blobs).where(blobs.c.sha256 == sha256))

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, RowMapping, Text, cast, delete, exists, func,
 
 from service.domain.datasets import Column, Dataset, ImportedTable, TableReport
 from service.domain.errors import DatasetInUse, DatasetIsBuiltin, UnknownDataset
+from service.domain.jobs import JobKind
 from service.storage import blobs, jobs, pages, tables
 from service.storage.database import upsert
 from service.storage.tables import datasets
@@ -127,8 +128,9 @@ def copy_content(connection: Connection, sha256: str, file: BinaryIO) -> None:
 
 
 def has_jobs(connection: Connection, dataset_id: str) -> bool:
-    """Whether any job, whatever its state, was made on a data set."""
-    return connection.execute(select(exists().where(tables.jobs.c.dataset_id == dataset_id))).scalar_one()
+    """Whether any training, whatever its state, was made on a data set; predictions do not look at kinds of columns."""
+    is_training = tables.jobs.c.kind == JobKind.TRAINING
+    return connection.execute(select(exists().where(tables.jobs.c.dataset_id == dataset_id, is_training))).scalar_one()
 
 
 def change(connection: Connection, dataset_id: str, name: str, columns: tuple[Column, ...]) -> None:

@@ -1,14 +1,21 @@
-"""Jobs as users see them: added, read, listed, cancelled, deleted."""
+"""Jobs as users see them: added, read, listed, cancelled, deleted; trainings, and what predictions share with them."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, select, update
 
-from service.domain.errors import JobDidNotFail, JobIsCancelling, JobIsFinal, JobIsNotFinal, UnknownJob
-from service.domain.jobs import ACTIVE_STATES, EpochRecord, EventKind, Job, JobState
+from service.domain.errors import (
+    JobDidNotFail,
+    JobIsCancelling,
+    JobIsFinal,
+    JobIsNotFinal,
+    UnknownJob,
+    UnknownPrediction,
+)
+from service.domain.jobs import ACTIVE_STATES, EpochRecord, EventKind, Job, JobKind, JobState
 from service.storage import blobs, checkpoints, events, pages
 from service.storage.database import database_time
 from service.storage.tables import epochs, job_tags, jobs
@@ -18,6 +25,7 @@ _SELECT = (
     select(jobs, _latest.c.metrics.label("latest_metrics"), _best.c.metrics.label("best_metrics"))
     .outerjoin(_latest, (_latest.c.job_id == jobs.c.id) & (_latest.c.epoch == jobs.c.epoch))
     .outerjoin(_best, (_best.c.job_id == jobs.c.id) & (_best.c.epoch == jobs.c.best_epoch))
+    .where(jobs.c.kind == JobKind.TRAINING)
 )
 
 
@@ -38,11 +46,20 @@ def add(
     warnings: Sequence[str] = (),
     retry_of: str | None = None,
 ) -> None:
-    """Store a new job as queued; ``spec`` is complete."""
+    """Store a new training as queued; ``spec`` is complete."""
+    epochs_of_job = spec["training"]["epochs"]
+    enqueue(connection, job_id, JobKind.TRAINING, spec, warnings, epochs=epochs_of_job, retry_of=retry_of)
+
+
+def enqueue(
+    connection: Connection, job_id: str, kind: JobKind, spec: dict[str, Any], warnings: Sequence[str], **values: Any
+) -> None:
+    """Store a new job of either kind as queued."""
     stored = connection.execute(
         insert(jobs)
         .values(
             id=job_id,
+            kind=kind,
             state=JobState.QUEUED,
             spec=spec,
             dataset_id=spec["dataset"],
@@ -50,8 +67,7 @@ def add(
             tags=spec["tags"],
             warnings=list(warnings),
             last_event=1,
-            epochs=spec["training"]["epochs"],
-            retry_of=retry_of,
+            **values,
         )
         .returning(jobs.c.number)
     )
@@ -62,7 +78,7 @@ def add(
 
 
 def get(connection: Connection, job_id: str) -> Job:
-    """Read one job.
+    """Read one training.
 
     Raises:
         UnknownJob: there is none with this id.
@@ -73,21 +89,42 @@ def get(connection: Connection, job_id: str) -> Job:
     return _jobs(connection, [row])[0]
 
 
-def state_of(connection: Connection, job_id: str) -> JobState:
-    """Read what a job is doing.
+def kind_of(connection: Connection, job_id: str) -> JobKind:
+    """Read what a job is for.
 
     Raises:
         UnknownJob: there is none with this id.
     """
-    state = connection.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar()
+    kind = connection.execute(select(jobs.c.kind).where(jobs.c.id == job_id)).scalar()
+    if kind is None:
+        raise UnknownJob(job_id)
+    return JobKind(kind)
+
+
+def state_of(connection: Connection, job_id: str) -> JobState:
+    """Read what a training is doing.
+
+    Raises:
+        UnknownJob: there is none with this id.
+    """
+    query = select(jobs.c.state).where(jobs.c.id == job_id, jobs.c.kind == JobKind.TRAINING)
+    state = connection.execute(query).scalar()
     if state is None:
         raise UnknownJob(job_id)
     return JobState(state)
 
 
 def list_page(connection: Connection, wanted: JobFilter, page: pages.PageRequest) -> pages.Page[Job]:
-    """List jobs, newest first."""
-    query, number = _SELECT, jobs.c.number
+    """List trainings, newest first."""
+    rows, token = fetch_page(connection, _SELECT, wanted, page)
+    return pages.Page(_jobs(connection, rows), token)
+
+
+def fetch_page(
+    connection: Connection, query: Select[Any], wanted: JobFilter, page: pages.PageRequest
+) -> tuple[list[RowMapping], str | None]:
+    """Run a query of jobs for one page of those that are wanted."""
+    number: Any = jobs.c.number
     if wanted.state is not None:
         query = query.where(jobs.c.state == wanted.state)
     if wanted.model is not None:
@@ -98,8 +135,7 @@ def list_page(connection: Connection, wanted: JobFilter, page: pages.PageRequest
         # In the order of the tags' own index, so that nothing but the page is read.
         query, number = query.join(job_tags, job_tags.c.number == jobs.c.number), job_tags.c.number
         query = query.where(job_tags.c.tag == wanted.tag)
-    rows, token = pages.fetch(connection, query, number, page)
-    return pages.Page(_jobs(connection, rows), token)
+    return pages.fetch(connection, query, number, page)
 
 
 def add_epochs(connection: Connection, job_id: str, records: Sequence[EpochRecord]) -> None:
@@ -119,14 +155,14 @@ def epoch_records(connection: Connection, job_id: str) -> list[EpochRecord]:
     ]
 
 
-def request_cancel(connection: Connection, job_id: str) -> None:
+def request_cancel(connection: Connection, job_id: str, kind: JobKind = JobKind.TRAINING) -> None:
     """Cancel a job that nobody runs at once; ask the worker of a running one to stop.
 
     Raises:
-        UnknownJob: there is none with this id.
+        UnknownJob, UnknownPrediction: there is none with this id.
         JobIsFinal: it has succeeded or failed.
     """
-    state = _hold(connection, job_id)["state"]
+    state = hold(connection, job_id, kind)["state"]
     if state == JobState.RUNNING:
         _change(connection, job_id, EventKind.CANCEL_REQUESTED, state=JobState.CANCELLING)
     elif state in (JobState.QUEUED, JobState.PAUSED):
@@ -173,7 +209,7 @@ def retry(connection: Connection, job_id: str, new_id: str) -> None:
         UnknownJob: there is none with this id.
         JobDidNotFail: it has not failed.
     """
-    _hold(connection, job_id)
+    hold(connection, job_id)
     failed = get(connection, job_id)
     if failed.state is not JobState.FAILED:
         raise JobDidNotFail(job_id, failed.state)
@@ -191,19 +227,31 @@ def retry(connection: Connection, job_id: str, new_id: str) -> None:
 
 
 def remove(connection: Connection, job_id: str) -> None:
-    """Delete a job that has ended, with its epochs and events; its model stays.
+    """Delete a training that has ended, with its epochs and events; its model stays.
 
     Raises:
         UnknownJob: there is none with this id.
         JobIsNotFinal: it has not ended.
     """
-    state = JobState(_hold(connection, job_id)["state"])
+    discard(connection, job_id, JobKind.TRAINING)
+
+
+def discard(connection: Connection, job_id: str, kind: JobKind) -> None:
+    """Delete a job of either kind that has ended, with everything that is stored of it alone.
+
+    Raises:
+        UnknownJob, UnknownPrediction: there is none with this id.
+        JobIsNotFinal: it has not ended.
+    """
+    state = JobState(hold(connection, job_id, kind)["state"])
     if not state.is_final:
         raise JobIsNotFinal(job_id, state)
     checkpoints.drop(connection, job_id)
-    split = connection.execute(delete(jobs).where(jobs.c.id == job_id).returning(jobs.c.split_sha256)).scalar()
-    if split is not None:
-        blobs.delete_unused(connection, split)
+    files = (jobs.c.split_sha256, jobs.c.result_sha256)
+    gone = connection.execute(delete(jobs).where(jobs.c.id == job_id).returning(*files)).one()
+    for sha256 in gone:
+        if sha256 is not None:
+            blobs.delete_unused(connection, sha256)
 
 
 def split(connection: Connection, job_id: str) -> bytes | None:
@@ -220,29 +268,33 @@ def split(connection: Connection, job_id: str) -> bytes | None:
 
 
 def count_active(connection: Connection, dataset_id: str) -> int:
-    """Count the jobs on a data set that have not ended."""
+    """Count the jobs of either kind on a data set that have not ended."""
     query = select(func.count()).where(jobs.c.dataset_id == dataset_id, jobs.c.state.in_(ACTIVE_STATES))
     return connection.execute(query).scalar_one()
 
 
 def newest_for_model(connection: Connection, model_name: str) -> Job | None:
-    """Return the newest unfinished job that will register this model, if there is one."""
+    """Return the newest unfinished training that will register this model, if there is one."""
     query = _SELECT.where(jobs.c.model_name == model_name, jobs.c.state.in_(ACTIVE_STATES))
     row = connection.execute(query.order_by(jobs.c.number.desc()).limit(1)).mappings().first()
     return _jobs(connection, [row])[0] if row else None
 
 
-def _hold(connection: Connection, job_id: str) -> RowMapping:
-    """Read what a job is doing, and keep its row until the transaction ends, so that no worker changes it meanwhile."""
-    query = select(jobs.c.state, jobs.c.pause_requested).where(jobs.c.id == job_id).with_for_update()
-    row = connection.execute(query).mappings().first()
+def hold(connection: Connection, job_id: str, kind: JobKind = JobKind.TRAINING) -> RowMapping:
+    """Read what a job is doing, and keep its row until the transaction ends, so that no worker changes it meanwhile.
+
+    Raises:
+        UnknownJob, UnknownPrediction: there is none of this kind with this id.
+    """
+    query = select(jobs.c.state, jobs.c.pause_requested).where(jobs.c.id == job_id, jobs.c.kind == kind)
+    row = connection.execute(query.with_for_update()).mappings().first()
     if row is None:
-        raise UnknownJob(job_id)
+        raise UnknownJob(job_id) if kind is JobKind.TRAINING else UnknownPrediction(job_id)
     return row
 
 
 def _unfinished(connection: Connection, job_id: str, wanted: str) -> RowMapping:
-    job = _hold(connection, job_id)
+    job = hold(connection, job_id)
     state = JobState(job["state"])
     if state.is_final:
         raise JobIsFinal(job_id, state, wanted)
@@ -258,12 +310,13 @@ def _change(connection: Connection, job_id: str, kind: EventKind, **values: Any)
 
 def _jobs(connection: Connection, rows: Sequence[RowMapping]) -> list[Job]:
     """Make jobs of rows; those that wait are told their place in the line."""
-    places = _places(connection, [row["number"] for row in rows if row["state"] == JobState.QUEUED])
+    places = places_of(connection, rows)
     return [_job(row, places.get(row["number"])) for row in rows]
 
 
-def _places(connection: Connection, numbers: Sequence[int]) -> dict[int, int]:
-    """Return the places in the line of waiting jobs; the whole line is counted once, whatever their number."""
+def places_of(connection: Connection, rows: Sequence[RowMapping]) -> dict[int, int]:
+    """Return the places in line of those rows that wait, by number; the whole line is counted once for all of them."""
+    numbers = [row["number"] for row in rows if row["state"] == JobState.QUEUED]
     if not numbers:
         return {}
     before = func.lag(jobs.c.number, 1, 0).over(order_by=jobs.c.number)

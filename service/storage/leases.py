@@ -18,6 +18,7 @@ from service.domain.jobs import (
     Claim,
     EpochRecord,
     EventKind,
+    JobKind,
     JobState,
     Measure,
     Progress,
@@ -32,7 +33,7 @@ LEASE_SECONDS = 30.0
 HEARTBEAT_SECONDS = 3.0
 
 
-_MINE = (jobs.c.epoch, jobs.c.state, jobs.c.last_checkpoint, jobs.c.pause_requested)
+_MINE = (jobs.c.kind, jobs.c.epoch, jobs.c.state, jobs.c.last_checkpoint, jobs.c.pause_requested)
 
 
 def claim(connection: Connection, job_id: str, worker: str) -> Claim | None:
@@ -148,44 +149,44 @@ def record_split(connection: Connection, held: Claim, content: bytes) -> None:
 def succeed(
     connection: Connection, held: Claim, *, best_epoch: int, test_metrics: dict[str, Measure] | None, version: int
 ) -> None:
-    """End a job with a model.
+    """End a training with a model.
 
     Raises:
         LeaseLost: another worker owns the job, it has ended, or somebody asked to cancel it.
     """
-    statement = (
-        _held(held)
-        .where(jobs.c.state == JobState.RUNNING)
-        .values(
-            state=JobState.SUCCEEDED,
-            best_epoch=best_epoch,
-            test_metrics=test_metrics,
-            model_version=version,
-            fraction=1.0,
-            eta_seconds=0.0,
-            **_let_go(),
-        )
-    )
+    made = {"best_epoch": best_epoch, "test_metrics": test_metrics, "model_version": version}
+    finish(connection, held, made, version=version)
+
+
+def finish(connection: Connection, held: Claim, made: dict[str, Any], **told: Any) -> None:
+    """End a job of either kind well; ``made`` is stored of it, ``told`` is what the log says.
+
+    Raises:
+        LeaseLost: another worker owns the job, it has ended, or somebody asked to cancel it.
+    """
+    done = {"state": JobState.SUCCEEDED, "fraction": 1.0, "eta_seconds": 0.0}
+    statement = _held(held).where(jobs.c.state == JobState.RUNNING).values(**made, **done, **_let_go())
     if connection.execute(statement).rowcount == 0:
         raise LeaseLost(held.job_id, held.fence)
-    events.append(connection, held.job_id, EventKind.SUCCEEDED, version=version)
+    events.append(connection, held.job_id, EventKind.SUCCEEDED, **told)
     checkpoints.drop(connection, held.job_id)
 
 
 def fail(connection: Connection, held: Claim, code: str, detail: str) -> None:
     """End a job with its reason, or as cancelled where somebody asked for that.
 
-    Its states stay for a retry, unless that would only come to the same end.
+    Its states stay for a retry, unless that would only come to the same end; predictions have none.
 
     Raises:
         LeaseLost: another worker owns the job, or it has ended.
     """
-    if hold(connection, held)["state"] == JobState.CANCELLING:
+    mine = hold(connection, held)
+    if mine["state"] == JobState.CANCELLING:
         leave(connection, held)
         return
     write(connection, held, state=JobState.FAILED, error_code=code, error_detail=detail, **_let_go())
     events.append(connection, held.job_id, EventKind.FAILED, code=code, detail=detail)
-    if code not in RESUMABLE_ERRORS:
+    if mine["kind"] == JobKind.PREDICTION or code not in RESUMABLE_ERRORS:
         checkpoints.drop(connection, held.job_id)
 
 

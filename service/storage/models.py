@@ -1,22 +1,34 @@
 """The registry: names, versions, and the files that serve them."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
+from typing import Any, BinaryIO
 
-from sqlalchemy import Connection, RowMapping, insert, select
+from sqlalchemy import Connection, RowMapping, delete, func, insert, literal, select
 
 from service.domain.encoders import from_json, to_json
-from service.domain.errors import UnknownModel, UnknownVersion
-from service.domain.models import Inputs, Model, ModelVersion, NewVersion, Outputs
-from service.storage import blobs, pages
+from service.domain.errors import (
+    NotFound,
+    NoVersionLeft,
+    UnknownAlias,
+    UnknownModel,
+    UnknownVersion,
+    VersionHasAliases,
+    VersionInUse,
+)
+from service.domain.jobs import ACTIVE_STATES
+from service.domain.models import PRODUCTION, Inputs, Model, ModelVersion, NewVersion, Outputs, VersionSummary
+from service.storage import aliases, blobs, pages
 from service.storage.database import upsert
-from service.storage.tables import model_versions, models
+from service.storage.tables import jobs, model_aliases, model_versions, models
 
 
 def register(connection: Connection, new: NewVersion) -> int:
-    """Store a version with its files and return its number; versions of a name count from 1."""
-    counted = upsert(connection, models).values(name=new.name, newest_version=1)
+    """Store a version with its files and return its number; versions of a name count from 1, and none comes again."""
+    counted = upsert(connection, models).values(name=new.name, newest_version=1, revision=1)
     counted = counted.on_conflict_do_update(
-        index_elements=[models.c.name], set_={"newest_version": models.c.newest_version + 1}
+        index_elements=[models.c.name],
+        set_={"newest_version": models.c.newest_version + 1, "revision": models.c.revision + 1},
     ).returning(models.c.newest_version)
     version: int = connection.execute(counted).scalar_one()
     connection.execute(
@@ -33,8 +45,10 @@ def register(connection: Connection, new: NewVersion) -> int:
             parameters=new.parameters,
             environment=new.environment,
             warnings=list(new.warnings),
+            calibration=new.calibration,
             weights_sha256=blobs.put(connection, new.weights),
             onnx_sha256=blobs.put(connection, new.onnx),
+            keras_sha256=blobs.put(connection, new.keras),
         )
     )
     return version
@@ -49,31 +63,104 @@ def get_model(connection: Connection, name: str) -> Model:
     row = connection.execute(select(models).where(models.c.name == name)).mappings().first()
     if row is None:
         raise UnknownModel(name)
-    return _model(connection, row)
+    return _models(connection, [row])[0]
 
 
 def list_page(connection: Connection, page: pages.PageRequest) -> pages.Page[Model]:
     """List models, newest first."""
     rows, token = pages.fetch(connection, select(models), models.c.number, page)
-    return pages.Page([_model(connection, row) for row in rows], token)
+    return pages.Page(_models(connection, rows), token)
 
 
 def get_version(connection: Connection, name: str, version: int | None = None) -> ModelVersion:
-    """Read one version; None is the newest.
+    """Read one version; None is the default, as ``resolve`` has it.
+
+    Raises:
+        UnknownModel, UnknownVersion: there is no such thing.
+    """
+    return resolve(connection, name, version)
+
+
+def resolve(
+    connection: Connection,
+    name: str,
+    version: int | None = None,
+    alias: str | None = None,
+    *,
+    for_use: bool = False,
+) -> ModelVersion:
+    """Read the version that a request means: by number, by alias, or the default where it names neither.
+
+    The default is what the alias ``production`` stands for where it is set, else the newest version that there is.
+    ``for_use`` keeps the version from being deleted until the session ends, which must be a writing one. Where both
+    are given, the number counts.
 
     Raises:
         UnknownModel: there is no model of this name.
-        UnknownVersion: it has no such version.
+        NoVersionLeft: all its versions have been deleted, and none was named; an ``UnknownModel`` as well.
+        UnknownVersion, UnknownAlias: it has no such version or alias.
     """
-    newest = connection.execute(select(models.c.newest_version).where(models.c.name == name)).scalar()
-    if newest is None:
-        raise UnknownModel(name)
-    number = newest if version is None else version
-    query = select(model_versions).where(model_versions.c.name == name, model_versions.c.version == number)
+    if for_use:
+        held = select(models.c.name).where(models.c.name == name).with_for_update(read=True)
+        connection.execute(held)
+    # One statement, so that on PostgreSQL, too, an alias and its version are of the same moment.
+    wanted = literal(version) if version is not None else _number_of(name, alias)
+    query = select(model_versions).where(model_versions.c.name == name, model_versions.c.version == wanted)
     row = connection.execute(query).mappings().first()
     if row is None:
-        raise UnknownVersion(name, number)
+        raise _unknown(connection, name, version, alias)
     return _version(row)
+
+
+def check_name(connection: Connection, name: str) -> None:
+    """Let a name pass that a model has.
+
+    Raises:
+        UnknownModel: there is none of this name.
+    """
+    if connection.execute(select(models.c.name).where(models.c.name == name)).first() is None:
+        raise UnknownModel(name)
+
+
+def revisions(connection: Connection, names: Collection[str]) -> dict[str, int]:
+    """Return what counts the changes of some models; a name that no model has is left out.
+
+    Whoever has read a model's revision, then the model, and later finds the same revision, still knows all of it. On
+    PostgreSQL the order matters: two statements of one session may see different moments.
+    """
+    query = select(models.c.name, models.c.revision).where(models.c.name.in_(names))
+    return {row.name: row.revision for row in connection.execute(query)} if names else {}
+
+
+def aliased(connection: Connection) -> list[tuple[str, int]]:
+    """Return every version that an alias stands for, once."""
+    query = select(model_aliases.c.name, model_aliases.c.version).distinct()
+    rows = connection.execute(query.order_by(model_aliases.c.name, model_aliases.c.version))
+    return [(row.name, row.version) for row in rows]
+
+
+def remove(connection: Connection, name: str, version: int) -> None:
+    """Delete a version with the files that nobody else needs; its number is not given again.
+
+    Raises:
+        UnknownModel, UnknownVersion: there is no such thing.
+        VersionHasAliases: an alias stands for it.
+        VersionInUse: predictions that have not ended need it.
+    """
+    aliases.hold(connection, name)
+    where = (model_versions.c.name == name, model_versions.c.version == version)
+    files = (model_versions.c.weights_sha256, model_versions.c.onnx_sha256, model_versions.c.keras_sha256)
+    row = connection.execute(select(*files).where(*where)).first()
+    if row is None:
+        raise UnknownVersion(name, version)
+    if names := aliases.names(connection, name, version):
+        raise VersionHasAliases(name, version, names)
+    if predictions := _unfinished_predictions(connection, name, version):
+        raise VersionInUse(name, version, predictions)
+    connection.execute(delete(model_versions).where(*where))
+    for sha256 in {sha256 for sha256 in row if sha256 is not None}:
+        blobs.delete_unused(connection, sha256)
+    aliases.count_change(connection, name)
 
 
 def onnx_file(connection: Connection, sha256: str) -> bytes:
@@ -85,10 +172,59 @@ def onnx_file(connection: Connection, sha256: str) -> bytes:
     return blobs.get(connection, sha256)
 
 
-def _model(connection: Connection, row: RowMapping) -> Model:
-    query = select(model_versions).where(model_versions.c.name == row["name"]).order_by(model_versions.c.version.desc())
-    versions = tuple(_version(version) for version in connection.execute(query).mappings())
-    return Model(row["name"], row["newest_version"], row["created_at"], versions)
+def copy_file(connection: Connection, sha256: str, file: BinaryIO) -> None:
+    """Copy a file of a version into another file, in constant memory.
+
+    Raises:
+        CorruptBlob: it is missing or damaged.
+    """
+    blobs.copy_to(connection, sha256, file)
+
+
+def _number_of(name: str, alias: str | None) -> Any:
+    """Return the expression for the number that an alias, or the default, stands for."""
+    standing = select(model_aliases.c.version).where(model_aliases.c.name == name)
+    if alias is not None:
+        return standing.where(model_aliases.c.alias == alias).scalar_subquery()
+    newest = select(func.max(model_versions.c.version)).where(model_versions.c.name == name)
+    production = standing.where(model_aliases.c.alias == PRODUCTION)
+    return func.coalesce(production.scalar_subquery(), newest.scalar_subquery())
+
+
+def _unknown(connection: Connection, name: str, version: int | None, alias: str | None) -> NotFound:
+    """Say what it is that there is not."""
+    try:
+        check_name(connection, name)
+    except UnknownModel as error:
+        return error
+    if version is not None:
+        return UnknownVersion(name, version)
+    if alias is not None:
+        return UnknownAlias(name, alias, aliases.names(connection, name))
+    return NoVersionLeft(name)
+
+
+def _unfinished_predictions(connection: Connection, name: str, version: int) -> int:
+    query = select(func.count()).where(
+        jobs.c.model_name == name,
+        jobs.c.model_version == version,
+        jobs.c.kind == "prediction",
+        jobs.c.state.in_(ACTIVE_STATES),
+    )
+    return connection.execute(query).scalar_one()
+
+
+def _models(connection: Connection, rows: Sequence[RowMapping]) -> list[Model]:
+    """Make models of rows, with their versions and aliases."""
+    names = [row["name"] for row in rows]
+    columns = model_versions.c
+    query = select(columns.name, columns.version, columns.job_id, columns.metrics, columns.created_at)
+    query = query.where(columns.name.in_(names)).order_by(columns.version.desc())
+    versions: dict[str, list[VersionSummary]] = {name: [] for name in names}
+    for name, *summary in connection.execute(query):
+        versions[name].append(VersionSummary(*summary))
+    standing = aliases.by_model(connection, names)
+    return [Model(row["name"], row["created_at"], tuple(versions[row["name"]]), standing[row["name"]]) for row in rows]
 
 
 def _version(row: RowMapping) -> ModelVersion:

@@ -30,7 +30,7 @@ def encode(table: pa.Table) -> bytes:
 
 def write(table: pa.Table, output: BinaryIO) -> tuple[str, int]:
     """Write an Arrow table as Parquet, equal tables as equal bytes; return their sha256 and how many they are."""
-    hashed = _Hashed(output)
+    hashed = HashedFile(output)
     pq.write_table(
         table,
         hashed,
@@ -55,7 +55,7 @@ def decode(content: bytes, columns: Sequence[str] | None = None) -> Table:
 
     Gaps are NaN in columns of numbers, None in others. Equal texts of a column are one object.
     """
-    file = _open(pa.BufferReader(content))
+    file = open_table(pa.BufferReader(content))
     names = file.schema_arrow.names if columns is None else list(columns)
     # A column called "a" would bring along one called "a.b": to Parquet that is a part of it.
     table = file.read(names)
@@ -68,7 +68,7 @@ def read_rows(source: BinaryIO | bytes, start: int, count: int) -> list[dict[str
     Rows of very long texts are fewer than asked for, but at least one. Only the groups that hold them are decoded, of
     wide tables some columns at a time.
     """
-    file = _open(pa.BufferReader(source) if isinstance(source, bytes) else source)
+    file = open_table(pa.BufferReader(source) if isinstance(source, bytes) else source)
     names = file.schema_arrow.names
     cells: dict[str, list[pa.ChunkedArray]] = {name: [] for name in names}
     lengths = np.zeros(max(0, min(count, file.metadata.num_rows - start)), np.int64)
@@ -108,8 +108,8 @@ def _text_lengths(part: pa.ChunkedArray) -> Any:
     return pc.binary_length(part.cast(pa.string())).fill_null(0).to_numpy()
 
 
-def _open(source: Any) -> pq.ParquetFile:
-    """Open a stored table so that its texts come as dictionaries."""
+def open_table(source: Any) -> pq.ParquetFile:
+    """Open a stored table, or a result, so that its texts come as dictionaries."""
     file = pq.ParquetFile(source)
     texts = [field.name for field in file.schema_arrow if pa.types.is_string(field.type)]
     return pq.ParquetFile(source, metadata=file.metadata, read_dictionary=texts) if texts else file
@@ -143,8 +143,8 @@ def _decoded_bytes(column: pa.ChunkedArray) -> int:
     return sum(int(lengths[chunk.indices.drop_null().to_numpy()].sum()) for chunk in column.chunks)
 
 
-class _Hashed(io.RawIOBase):
-    """Passes on what is written, and knows its hash."""
+class HashedFile(io.RawIOBase):
+    """Passes on what is written, and knows its hash and size."""
 
     def __init__(self, output: BinaryIO) -> None:
         self.sha256 = hashlib.sha256()

@@ -1,5 +1,6 @@
 """Predict: raw rows in, answers out."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,17 +8,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.domain.errors import InvalidRows, ModelNotReady, UnknownAlias, UnknownModel, Violation
-from service.domain.models import ClassLabel, ModelVersion
-from service.inference import rows
-from service.inference.rows import MAX_VIOLATIONS
-from service.inference.sessions import CHUNK_ROWS, SessionCache
-from service.storage import jobs, models
-from service.storage.database import Database
-from service.storage.faults import DATABASE_DOWN
+from service.domain.errors import InvalidRows, Violation
+from service.domain.models import ClassLabel
+from service.inference.columns import MAX_VIOLATIONS, MAX_WARNINGS
+from service.inference.rows import CheckedRows
+from service.inference.sessions import CHUNK_ROWS
+from service.use_cases.serving import Served, Serving
 
 MAX_PROBABILITIES = 2_000_000
 """More of them in one answer would take hundreds of megabytes on their way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a network said to rows, in their order."""
+
+    values: NDArray[np.floating]
+    """Probabilities, float32 (rows, classes), or predictions in the target's units, float64 (rows, 1)."""
+    warnings: tuple[str, ...] = ()
+    """What was odd about the rows, such as a category that training did not see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +39,17 @@ class Prediction:
     classes: list[ClassLabel] | None = None
     probabilities: list[list[float]] | None = None
     warnings: list[str] | None = None
-    """What was odd about the rows, such as a category that training did not see; None where nothing was."""
+    """What was odd about the rows; None where nothing was."""
 
 
 def predict(
-    database: Database,
-    sessions: SessionCache,
+    serving: Serving,
     name: str,
     instances: Sequence[Any],
     version: int | None = None,
     alias: str | None = None,
 ) -> Prediction:
-    """Answer rows with a version of a model, the newest one by default.
-
-    While the database is down, a version whose network is in memory still answers; the newest is then the last known.
+    """Answer rows with a version of a model, the default one where none is named.
 
     Raises:
         UnknownModel, UnknownVersion, UnknownAlias: there is no such thing.
@@ -51,30 +57,51 @@ def predict(
         InvalidRows: the model cannot take the rows.
         CorruptBlob: the stored graph is damaged.
     """
-    found = _find(database, sessions, name, version, alias)
-
-    def load() -> bytes:
-        with database.read() as connection:
-            return models.onnx_file(connection, found.onnx_sha256)
-
-    _check_size(len(instances), found)
-    checked = rows.check(instances, found.inputs)
-    network = sessions.get(found.onnx_sha256, load)
-    # Piece by piece, for categories make many columns of few cells.
-    pieces = range(0, checked.count, CHUNK_ROWS)
-    answer = np.concatenate([network.run(checked.encoded(start, start + CHUNK_ROWS)) for start in pieces])
-    _check_finite(answer)
-    warnings = list(checked.warnings) or None
-    if found.outputs.task == "regression":
-        return Prediction(name, found.version, answer[:, 0].tolist(), warnings=warnings)
-    classes = list(found.outputs.classes)
-    labels = [classes[index] for index in answer.argmax(axis=1).tolist()]
-    return Prediction(name, found.version, labels, classes, answer.tolist(), warnings)
+    served = serving.find(name, version, alias)
+    check_size(served, len(instances))
+    return described(served, answer(served, served.reader.check(instances)))
 
 
-def _check_size(count: int, version: ModelVersion) -> None:
-    """Refuse rows whose probabilities would fill the memory."""
-    classes = len(version.outputs.classes)
+def answer(served: Served, checked: CheckedRows) -> Answer:
+    """Run a network on rows, piece by piece, for categories make many columns of few cells.
+
+    Raises:
+        InvalidRows: a row has no finite answer.
+    """
+    served.used_at = time.monotonic()
+    values, far = [], []
+    for start in range(0, checked.count, CHUNK_ROWS):
+        encoded = checked.encoded(start, start + CHUNK_ROWS)
+        values.append(served.network.run(encoded))
+        served.guard.take(encoded)
+        if not served.guard.are_near(encoded):
+            far += served.guard.look_at(encoded, start)
+    if checked.has_categories:
+        served.guard.take_unseen(checked.count, checked.unseen)
+    whole = np.concatenate(values)
+    check_finite(whole)
+    warnings = (*served.guard.warnings, *checked.warnings, *far)
+    return Answer(whole, warnings[:MAX_WARNINGS])
+
+
+def described(served: Served, answered: Answer) -> Prediction:
+    """Put an answer into the words of the model: labels, classes, probabilities, or numbers."""
+    version, values = served.version, answered.values
+    warnings = list(answered.warnings) or None
+    if version.outputs.task == "regression":
+        return Prediction(version.name, version.version, values[:, 0].tolist(), warnings=warnings)
+    classes = list(version.outputs.classes)
+    labels = [classes[index] for index in values.argmax(axis=1).tolist()]
+    return Prediction(version.name, version.version, labels, classes, values.tolist(), warnings)
+
+
+def check_size(served: Served, count: int) -> None:
+    """Refuse rows whose probabilities would fill the memory.
+
+    Raises:
+        InvalidRows: there are too many.
+    """
+    classes = len(served.version.outputs.classes)
     if count * classes > MAX_PROBABILITIES:
         most = MAX_PROBABILITIES // classes
         detail = (
@@ -83,37 +110,13 @@ def _check_size(count: int, version: ModelVersion) -> None:
         raise InvalidRows([Violation("#/instances", detail)])
 
 
-def _check_finite(answer: NDArray[np.floating]) -> None:
-    """Refuse rows whose answer is no number: values so far from the training rows that float32 overflows inside."""
-    lost = np.flatnonzero(~np.isfinite(answer).all(axis=1))[:MAX_VIOLATIONS]
+def check_finite(values: NDArray[np.floating]) -> None:
+    """Refuse rows whose answer is no number: values so far from the training rows that float32 overflows inside.
+
+    Raises:
+        InvalidRows: names the rows.
+    """
+    lost = np.flatnonzero(~np.isfinite(values).all(axis=1))[:MAX_VIOLATIONS]
     if len(lost):
         detail = "row {0} has values too far from those that the model was trained on; it has no answer for them"
         raise InvalidRows([Violation(f"#/instances/{row}", detail.format(row)) for row in lost])
-
-
-def _find(
-    database: Database, sessions: SessionCache, name: str, version: int | None, alias: str | None
-) -> ModelVersion:
-    try:
-        found = _read(database, name, version, alias)
-    except DATABASE_DOWN:
-        known = None if alias is not None else sessions.recall(name, version)
-        if known is None:
-            raise
-        return known
-    sessions.remember(found, is_newest=version is None)
-    return found
-
-
-def _read(database: Database, name: str, version: int | None, alias: str | None) -> ModelVersion:
-    with database.read() as connection:
-        try:
-            if alias is not None:
-                models.get_model(connection, name)
-                raise UnknownAlias(name, alias)
-            return models.get_version(connection, name, version)
-        except UnknownModel:
-            job = jobs.newest_for_model(connection, name)
-            if job is None:
-                raise
-            raise ModelNotReady(name, job.id, job.state) from None

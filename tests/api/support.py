@@ -54,6 +54,7 @@ def register_model(database: Database, name: str = "m", job_id: str = "j1", weig
         environment={"keras": "3"},
         weights=b"weights",
         onnx=content,
+        keras=b"keras",
     )
     with database.write() as connection:
         models.register(connection, new)

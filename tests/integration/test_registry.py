@@ -36,6 +36,8 @@ NEW = NewVersion(
     environment={"keras": "3"},
     weights=b"weights",
     onnx=b"onnx" * 1_000_000,
+    keras=b"keras",
+    calibration={"part": "test"},
 )
 
 
@@ -50,6 +52,7 @@ def test_versions_count_from_one_and_newest_is_the_default(database: Database) -
         newest = models.get_version(connection, "m")
         assert newest.version == 2
         assert (newest.inputs, newest.outputs) == (NEW.inputs, NEW.outputs)
+        assert newest.calibration == NEW.calibration
         assert [version.version for version in models.get_model(connection, "m").versions] == [2, 1]
         assert models.onnx_file(connection, newest.onnx_sha256) == NEW.onnx
 

@@ -10,13 +10,13 @@ from sqlalchemy import delete, update
 
 from service.domain.errors import InvalidRows
 from service.domain.jobs import JobState
-from service.inference.sessions import SessionCache
 from service.storage import jobs, leases, losses, models
 from service.storage.database import Database, database_time
 from service.storage.tables import datasets as dataset_table
 from service.storage.tables import jobs as job_table
 from service.use_cases import jobs as use_cases
 from service.use_cases.predict import predict
+from service.use_cases.serving import Serving
 from tests.factories import stored_job
 from tests.training.attempts import SMALL, add_table, claimed, epochs_of, read, run
 from tests.training.support import PLATEAU_AND_SAMPLE_WEIGHTS, case, described
@@ -41,7 +41,7 @@ def test_attempt_ends_with_a_model_that_answers(database: Database) -> None:
     assert version.metrics["test"] == job.test_metrics
     assert version.parity["max_difference"] <= 1e-5
     assert version.environment["keras"] == keras.__version__
-    answer = predict(database, SessionCache(), "iris", [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]])
+    answer = predict(Serving(database), "iris", [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]])
     assert answer.classes == ["setosa", "versicolor", "virginica"]
     assert answer.probabilities is not None
     np.testing.assert_allclose(np.sum(answer.probabilities, axis=1), 1, atol=1e-6)
@@ -66,17 +66,17 @@ def test_messy_upload_trains_as_it_is_and_answers_raw_rows(database: Database, t
     split = use_cases.job_split(database, "job-1")
     assert (split.count("training"), split.count("validation"), split.count("test")) == (76, 19, 24)
     assert split.count("left_out") == 1
-    sessions = SessionCache()
+    serving = Serving(database)
     row: dict[str, Any] = {"size": 60.5, "city": "city 1", "flat": True, "since": "05.03.2020"}
-    known = predict(database, sessions, "mine", [row, {**row, "size": None}, {"flat": True, "since": "2020-03-05"}])
+    known = predict(serving, "mine", [row, {**row, "size": None}, {"flat": True, "since": "2020-03-05"}])
     assert len(known.predictions) == 3
     assert known.warnings is None
-    unseen = predict(database, sessions, "mine", [{**row, "city": "Atlantis"}])
+    unseen = predict(serving, "mine", [{**row, "city": "Atlantis"}])
     assert unseen.warnings == [
         "row 0, column 'city': 'Atlantis' was not seen in training and is taken as none of the known ones"
     ]
     with pytest.raises(InvalidRows, match="column 'flat': is null"):
-        predict(database, sessions, "mine", [{**row, "flat": None}])
+        predict(serving, "mine", [{**row, "flat": None}])
 
 
 def test_test_part_is_never_touched_by_training(database: Database, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_classes_of_any_type_come_back_as_they_were(
     stored_job(sqlite_database, dataset="mine", target="y", task="classification", **SMALL)
     run(sqlite_database)
     assert read(sqlite_database).error_detail is None
-    answer = predict(sqlite_database, SessionCache(), "mine", [[1, True], {"flag": False, "a": 3}])
+    answer = predict(Serving(sqlite_database), "mine", [[1, True], {"flag": False, "a": 3}])
     assert answer.classes == classes
     assert set(answer.predictions) <= set(classes)
     assert [type(label) for label in answer.classes] == [type(label) for label in classes]

@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from workers.engine.dropout import ALPHA_PRIME, LEVELS, AlphaDropout, Dropout, Noise
+from service.domain.self_normalization import ALPHA_PRIME, DROPOUT_LEVELS
+from workers.engine.dropout import AlphaDropout, Dropout, Noise
 
 ROWS, UNITS = 2000, 500
 RATES = [0.05, 0.1, 0.3, 0.5]
@@ -132,7 +133,7 @@ def test_rate_of_zero_drops_nothing_and_takes_no_noise(kind: type[Any]) -> None:
 
 @either
 def test_rate_below_one_never_drops_everything(kind: type[Any]) -> None:
-    assert kind(0.9999999).threshold == LEVELS - 1
+    assert kind(0.9999999).threshold == DROPOUT_LEVELS - 1
     dropped = answered(kind(0.9999999), normal())
     assert np.isfinite(dropped).all()
 

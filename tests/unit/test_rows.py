@@ -6,7 +6,8 @@ import pytest
 from service.domain.encoders import BooleanEncoder, CategoricalEncoder, DateEncoder, NumericEncoder
 from service.domain.errors import InvalidRows
 from service.domain.models import Inputs
-from service.inference.rows import MAX_VIOLATIONS, check
+from service.inference.columns import MAX_VIOLATIONS
+from service.inference.rows import check
 
 INPUTS = Inputs((NumericEncoder("a"), NumericEncoder("b"), BooleanEncoder("flag")), (0.0,) * 3, (1.0,) * 3)
 MIXED_ENCODERS = (

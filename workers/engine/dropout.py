@@ -14,12 +14,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-LEVELS = 2**16
-"""A unit is dropped where its 16 random bits lie below ``rate`` times this."""
+from service.domain.self_normalization import ALPHA_PRIME, DROPOUT_LEVELS, alpha_dropout_affine, dropout_threshold
+
 BITS_PER_WORD = 4
 """PCG64 gives 64 bits at once, enough for four units."""
-ALPHA_PRIME = -1.7580993408473768
-"""-lambda alpha: what SELU gives for minus infinity (Klambauer et al. 2017, section "Alpha dropout")."""
 
 
 class _NoiseFromOutside:
@@ -32,7 +30,7 @@ class _NoiseFromOutside:
     @property
     def threshold(self) -> int:
         """The rate in levels."""
-        return min(round(self.rate * LEVELS), LEVELS - 1)
+        return dropout_threshold(self.rate)
 
     def kept(self) -> Any:
         """Say which units are kept, (batch, units) bool."""
@@ -46,9 +44,7 @@ class AlphaDropout(_NoiseFromOutside, keras.layers.AlphaDropout):  # type: ignor
         """Drop, where a network trains."""
         if not training or self.noise is None:
             return super().call(inputs, training=training)
-        rate = self.threshold / LEVELS
-        a = ((1 - rate) * (1 + rate * ALPHA_PRIME**2)) ** -0.5
-        b = -a * rate * ALPHA_PRIME
+        a, b = alpha_dropout_affine(self.threshold / DROPOUT_LEVELS)
         return a * tf.where(self.kept(), inputs, tf.cast(ALPHA_PRIME, inputs.dtype)) + b
 
 
@@ -59,7 +55,7 @@ class Dropout(_NoiseFromOutside, keras.layers.Dropout):  # type: ignore[misc]  #
         """Drop, where a network trains."""
         if not training or self.noise is None:
             return super().call(inputs, training=training)
-        scale = 1 / (1 - self.threshold / LEVELS)
+        scale = 1 / (1 - self.threshold / DROPOUT_LEVELS)
         return tf.where(self.kept(), inputs * scale, tf.zeros_like(inputs))
 
 

@@ -1,0 +1,266 @@
+"""One process that takes connections and hands each to the API process that has the fewest; they answer them.
+
+Listening sockets that several processes share spread connections as they come: now and then one process has all of
+them. Here every process has its fair part, whatever the clients do.
+"""
+
+import errno
+import logging
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from types import FrameType
+
+from service.processes import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, START_FAULTS, CannotStart, die_with_parent
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 2048
+READY = b"r"
+"""What an API process says when it can take connections."""
+CLOSED = b"c"
+"""What it says for every connection that has ended."""
+TICK_SECONDS = 0.1
+STOP_SECONDS = 25.0
+"""So long API processes have to finish what is under way, and close, before they are killed."""
+FULL_SECONDS = 0.01
+"""The pause where no process takes another connection at the moment."""
+NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+"""What is said of IPv6 where a name stands for such an address, and the machine has none."""
+
+
+@dataclass(eq=False)
+class _Part:
+    """One API process; it is started again when it ends."""
+
+    channel: socket.socket | None = None
+    process: "subprocess.Popen[bytes] | None" = None
+    connections: int = 0
+    is_ready: bool = False
+    pause: float = 0.0
+    start_at: float = 0.0
+    has_been_ready: bool = False
+
+
+class Acceptor:
+    """Takes connections until it is told to end."""
+
+    def __init__(
+        self, host: str, port: int, processes: int, on_end: Callable[[int], None] = lambda _process_id: None
+    ) -> None:
+        """Listen; ``on_end`` is called with the id of every API process that ends before it is told to.
+
+        Raises:
+            CannotStart: the address cannot be used.
+        """
+        self._on_end = on_end
+        self._listening = _listen(host, port)
+        self._parts = [_Part() for _ in range(processes)]
+        self._selector = selectors.DefaultSelector()
+        self._stopping = False
+        self._failed: int | None = None
+
+    def run(self) -> int:
+        """Run until SIGTERM or SIGINT; return the exit status."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        for part in self._parts:
+            self._start(part)
+        while not self._stopping and self._failed is None:
+            self._turn()
+        for listening in self._listening:
+            listening.close()
+        self._end_parts()
+        return self._failed or 0
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _turn(self) -> None:
+        for key, _ in self._selector.select(TICK_SECONDS):
+            if isinstance(key.data, _Part):
+                self._hear(key.data)
+            elif isinstance(key.fileobj, socket.socket):
+                self._accept(key.fileobj)
+        for part in self._parts:
+            self._watch(part)
+
+    def _start(self, part: _Part) -> None:
+        try:
+            ours, part.process = _started()
+        except START_FAULTS as error:
+            self._rest(part)
+            logger.warning("an API process could not be started: %s", error)
+            return
+        ours.setblocking(False)
+        part.channel, part.connections, part.is_ready = ours, 0, False
+        self._selector.register(ours, selectors.EVENT_READ, part)
+
+    def _hear(self, part: _Part) -> None:
+        """Take what a process says: that it is ready, and which connections have ended."""
+        assert part.channel is not None
+        try:
+            words = part.channel.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            words = b""
+        if not words:
+            self._hang_up(part)
+            return
+        part.connections -= words.count(CLOSED)
+        if READY in words:
+            part.is_ready = part.has_been_ready = True
+            part.pause = 0.0
+            self._listen_from_now_on()
+
+    def _listen_from_now_on(self) -> None:
+        for listening in self._listening:
+            if listening not in [key.fileobj for key in self._selector.get_map().values()]:
+                self._selector.register(listening, selectors.EVENT_READ)
+
+    def _hang_up(self, part: _Part) -> None:
+        if part.channel is not None:
+            self._selector.unregister(part.channel)
+            part.channel.close()
+            part.channel, part.is_ready = None, False
+
+    def _watch(self, part: _Part) -> None:
+        """Start a process again that has ended; the pause grows while it does not come up."""
+        if part.process is None:
+            if time.monotonic() >= part.start_at:
+                self._start(part)
+            return
+        status = part.process.poll()
+        if status is None:
+            return
+        self._hang_up(part)
+        self._on_end(part.process.pid)
+        part.process = None
+        self._rest(part)
+        logger.warning("an API process ended with status %s; it is started again", status)
+        if not any(other.has_been_ready for other in self._parts):
+            self._failed = status if status > 0 else 1  # what keeps the first one from coming up, keeps all
+
+    def _rest(self, part: _Part) -> None:
+        part.pause = min(max(FIRST_PAUSE_SECONDS, 2 * part.pause), MAX_PAUSE_SECONDS)
+        part.start_at = time.monotonic() + part.pause
+
+    def _accept(self, listening: socket.socket) -> None:
+        try:
+            connection, _ = listening.accept()
+        except OSError as error:  # the client has gone, or there are no file descriptors left
+            logger.warning("a connection could not be taken: %s", error)
+            time.sleep(FULL_SECONDS)
+            return
+        with connection:
+            while not self._hand_over(connection) and not self._stopping:
+                time.sleep(FULL_SECONDS)
+                for part in self._parts:
+                    self._watch(part)
+                    if part.channel is not None:
+                        self._hear(part)
+
+    def _hand_over(self, connection: socket.socket) -> bool:
+        """Give a connection to the process that has the fewest; whether one took it."""
+        ready = [part for part in self._parts if part.is_ready and part.channel is not None]
+        for part in sorted(ready, key=lambda part: part.connections):
+            assert part.channel is not None
+            with suppress(OSError):  # its queue is full, or it has just ended
+                socket.send_fds(part.channel, [b"\0"], [connection.fileno()])
+                part.connections += 1
+                return True
+        return False
+
+    def _end_parts(self) -> None:
+        deadline = time.monotonic() + STOP_SECONDS
+        for part in self._parts:
+            if part.process is not None:
+                part.process.send_signal(signal.SIGTERM)
+        for part in self._parts:
+            if part.process is None:
+                continue
+            try:
+                part.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                part.process.kill()
+                part.process.wait()
+
+
+def _started() -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
+    """Start an API process; return our end of its channel with it."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        command = [sys.executable, "-m", "service.server", str(theirs.fileno())]
+        try:
+            process = subprocess.Popen(
+                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, preexec_fn=die_with_parent(os.getpid())
+            )
+        except BaseException:
+            ours.close()
+            raise
+    return ours, process
+
+
+def take(channel: socket.socket) -> list[socket.socket | None] | None:
+    """Return the connections that an acceptor has handed over; None where it has gone.
+
+    Of a connection for which there was no file descriptor left, the system has closed this end; None stands for it.
+    """
+    taken: list[socket.socket | None] = []
+    while True:
+        try:
+            words, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
+        except BlockingIOError:
+            return taken
+        except OSError:
+            return taken or None
+        if not words:
+            return taken or None
+        taken.append(socket.socket(fileno=descriptors[0]) if descriptors else None)
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = dict.fromkeys((family, address) for family, _, _, _, address in found)
+        listening = _bind_all(list(addresses))
+    except OSError as error:
+        raise CannotStart(f"cannot listen on {host}, port {port}: {error.strerror or error}") from None
+    for one in listening:
+        logger.info("listening on %s, port %d", *one.getsockname()[:2])
+    return listening
+
+
+def _bind_all(addresses: list[tuple[int, tuple[object, ...]]]) -> list[socket.socket]:
+    listening: list[socket.socket] = []
+    for number, (family, address) in enumerate(addresses):
+        try:
+            listening.append(_bind(family, address))
+        except OSError as error:
+            is_last = number == len(addresses) - 1
+            if error.errno not in NO_SUCH_ADDRESS or (is_last and not listening):
+                raise
+    return listening
+
+
+def _bind(family: int, address: tuple[object, ...]) -> socket.socket:
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    try:
+        listening.bind(address)
+    except OSError:
+        listening.close()
+        raise
+    listening.listen(BACKLOG)
+    listening.setblocking(False)
+    return listening

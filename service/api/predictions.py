@@ -1,0 +1,154 @@
+"""/predictions: predict over a stored data set; look at it, wait for it, read its result, cancel, delete."""
+
+from collections.abc import Iterator
+from typing import Annotated, BinaryIO, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from service.api.dependencies import KeyedDependency, PageDependency, ServicesDependency, StrictRoute, answer_of
+from service.api.prediction_views import PredictionJobView
+from service.api.views import PageView
+from service.api.waiting import WaitParameter, has_tag, tagged, wait_for
+from service.domain.bounds import Name
+from service.domain.jobs import JobState
+from service.domain.predictions import PredictionJob, PredictionSpec
+from service.storage.jobs import JobFilter
+from service.use_cases import predictions
+from service.use_cases.idempotency import StoredAnswer
+
+router = APIRouter(prefix="/predictions", tags=["predictions"], route_class=StrictRoute)
+
+RETRY_AFTER_SECONDS = 1
+PIECE_BYTES = 256 * 1024
+Format = Literal["parquet", "csv"]
+MEDIA_TYPES: dict[Format, str] = {"parquet": "application/vnd.apache.parquet", "csv": "text/csv"}
+FILE = {"schema": {"type": "string", "format": "binary"}}
+
+
+@router.post("", status_code=202, response_model=PredictionJobView)
+def submit(spec: PredictionSpec, services: ServicesDependency, keyed: KeyedDependency) -> Response:
+    """Predict over every row of a stored data set."""
+    with services.running.serving(keyed):
+        outcome = predictions.submit_prediction_once(services.database, spec, keyed, _submitted)
+    if outcome.made is not None:
+        services.doorbell.ring(outcome.made.id)
+    return answer_of(outcome)
+
+
+@router.get("")
+def list_predictions(
+    services: ServicesDependency,
+    page: PageDependency,
+    state: JobState | None = None,
+    tag: Name | None = None,
+    model: str | None = None,
+    dataset: str | None = None,
+) -> PageView[PredictionJobView]:
+    """List predictions over stored data sets, newest first."""
+    found = predictions.list_predictions(services.database, JobFilter(state, tag, model, dataset), page)
+    return PageView(items=[PredictionJobView.of(job) for job in found.items], next_page_token=found.next_token)
+
+
+@router.get(
+    "/{prediction_id}",
+    response_model=PredictionJobView,
+    responses={304: {"description": "Nothing has changed since that ETag"}},
+)
+async def get_prediction(
+    prediction_id: str, request: Request, services: ServicesDependency, wait: WaitParameter = 0
+) -> Response:
+    """Read a prediction."""
+    job = await wait_for(services, lambda: predictions.get_prediction(services.database, prediction_id), wait)
+    return tagged(request, PredictionJobView.of(job).model_dump_json().encode())
+
+
+@router.get(
+    "/{prediction_id}/result",
+    response_class=Response,
+    responses={
+        200: {"content": dict.fromkeys(MEDIA_TYPES.values(), FILE)},
+        304: {"description": "Nothing has changed since that ETag"},
+    },
+)
+async def read_result(
+    prediction_id: str,
+    request: Request,
+    services: ServicesDependency,
+    wanted: Annotated[Format | None, Query(alias="format", description="Instead of the header Accept")] = None,
+) -> Response:
+    """Read what a prediction has made, as Parquet or CSV: a row for each row of the data set, in its order."""
+    result = await run_in_threadpool(predictions.prediction_result, services.database, prediction_id)
+    form = wanted or _accepted(request.headers.get("accept", ""))
+    headers = {
+        "ETag": f'"{result.sha256}-{form}"',
+        "Vary": "Accept",
+        "X-Content-Type-Options": "nosniff",
+        "Content-Disposition": f'attachment; filename="prediction-{prediction_id}.{form}"',
+    }
+    if has_tag(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    file = await run_in_threadpool(predictions.result_file, services.database, result)
+    if form == "parquet":
+        headers["Content-Length"] = str(result.size_bytes)
+    return StreamingResponse(_pieces(file, form), headers=headers, media_type=MEDIA_TYPES[form])
+
+
+@router.post(
+    "/{prediction_id}/cancel",
+    status_code=202,
+    responses={200: {"model": PredictionJobView, "description": "Cancelled already"}},
+)
+def cancel(prediction_id: str, services: ServicesDependency, response: Response) -> PredictionJobView:
+    """Ask that a prediction ends without a result."""
+    before = predictions.get_prediction(services.database, prediction_id)
+    job = predictions.cancel_prediction(services.database, prediction_id)
+    response.status_code = 200 if before.state == JobState.CANCELLED else 202
+    return PredictionJobView.of(job)
+
+
+@router.delete("/{prediction_id}", status_code=204)
+def delete(prediction_id: str, services: ServicesDependency) -> None:
+    """Delete a prediction that has ended, with its result."""
+    predictions.delete_prediction(services.database, prediction_id)
+
+
+def _submitted(job: PredictionJob) -> StoredAnswer:
+    headers = {"Location": f"/predictions/{job.id}", "Retry-After": str(RETRY_AFTER_SECONDS)}
+    return StoredAnswer(202, headers, PredictionJobView.of(job).model_dump_json().encode())
+
+
+def _accepted(header: str) -> Format:
+    """Return the form that an Accept header likes better; Parquet where it likes both, or neither."""
+    liked: dict[str, float] = {}
+    for item in header.lower().split(","):
+        kind, *parameters = (part.strip() for part in item.split(";"))
+        quality = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+        liked[kind] = _number(quality)
+    csv, parquet = (_liking(liked, MEDIA_TYPES[form]) for form in ("csv", "parquet"))
+    return "csv" if csv > parquet else "parquet"
+
+
+def _liking(liked: dict[str, float], kind: str) -> float:
+    """Return how much a media type is liked: by its own name, its group's, or as anything."""
+    group = f"{kind.partition('/')[0]}/*"
+    return next((liked[name] for name in (kind, group, "*/*") if name in liked), 0.0)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+def _pieces(file: BinaryIO, form: Format) -> Iterator[bytes]:
+    """Give a file piece by piece, and close it at the end."""
+    with file:
+        if form == "csv":
+            from service.tables import results  # pyarrow takes 40 MB; most processes never need it
+
+            yield from results.as_csv(file)
+        else:
+            yield from iter(lambda: file.read(PIECE_BYTES), b"")

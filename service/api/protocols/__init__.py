@@ -1,0 +1,1 @@
+"""Other people's wire formats: the registered models under the protocols that existing clients speak."""

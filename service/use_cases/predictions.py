@@ -1,0 +1,111 @@
+"""Predictions over stored data sets: submit, look at, read the result, cancel, delete."""
+
+import secrets
+import tempfile
+from collections.abc import Callable
+from typing import BinaryIO, cast
+
+from service.domain.errors import InvalidSpec, ModelNotReady, UnknownDataset, UnknownModel, Violation
+from service.domain.models import ModelVersion
+from service.domain.prediction_completion import complete_prediction
+from service.domain.predictions import PredictionJob, PredictionResult, PredictionSpec
+from service.storage import datasets, jobs, models, pages, predictions
+from service.storage.database import Connection, Database
+from service.use_cases.idempotency import KeyedRequest, Outcome, StoredAnswer, once
+
+
+def submit_prediction_once(
+    database: Database,
+    spec: PredictionSpec,
+    request: KeyedRequest | None,
+    answer: Callable[[PredictionJob], StoredAnswer],
+) -> Outcome[PredictionJob]:
+    """Complete a spec and store it as a queued job, unless this request has been answered before.
+
+    Ring the doorbell after this returns.
+
+    Raises:
+        UnknownModel, UnknownVersion, UnknownAlias: there is no such thing.
+        ModelNotReady: the first version is still being trained.
+        InvalidSpec: the data set does not fit the model, or the result would be too large.
+        IdempotencyKeyReused: another request came under this key.
+    """
+    return once(database, request, lambda connection: _submit(connection, spec), answer)
+
+
+def get_prediction(database: Database, prediction_id: str) -> PredictionJob:
+    """Read one prediction."""
+    with database.read() as connection:
+        return predictions.get(connection, prediction_id)
+
+
+def list_predictions(database: Database, wanted: jobs.JobFilter, page: pages.PageRequest) -> pages.Page[PredictionJob]:
+    """List predictions, newest first."""
+    with database.read() as connection:
+        return predictions.list_page(connection, wanted, page)
+
+
+def prediction_result(database: Database, prediction_id: str) -> PredictionResult:
+    """Read what a prediction has made.
+
+    Raises:
+        UnknownPrediction: there is none with this id.
+        NoResult: it has not ended, or not well.
+    """
+    with database.read() as connection:
+        return predictions.result_of(connection, prediction_id)
+
+
+def result_file(database: Database, result: PredictionResult) -> BinaryIO:
+    """Copy a result into a temporary file, which stands at its start and is the caller's to close.
+
+    No session is held while a client takes it in, however slowly.
+
+    Raises:
+        CorruptBlob: it is missing or damaged.
+    """
+    file = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115  # the caller closes it
+    try:
+        with database.read() as connection:
+            predictions.copy_file(connection, result.sha256, file)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def cancel_prediction(database: Database, prediction_id: str) -> PredictionJob:
+    """Ask that a prediction ends without a result; one that is cancelled already stays so."""
+    with database.write() as connection:
+        predictions.request_cancel(connection, prediction_id)
+        return predictions.get(connection, prediction_id)
+
+
+def delete_prediction(database: Database, prediction_id: str) -> None:
+    """Delete a prediction that has ended, with its result."""
+    with database.write() as connection:
+        predictions.remove(connection, prediction_id)
+
+
+def _submit(connection: Connection, spec: PredictionSpec) -> PredictionJob:
+    version = _version(connection, spec)
+    try:
+        dataset = datasets.get(connection, spec.dataset, for_use=True)
+    except UnknownDataset as error:
+        raise InvalidSpec([Violation("#/dataset", str(error))]) from None
+    completed = complete_prediction(spec, version, dataset)
+    prediction_id = secrets.token_hex(10)
+    stored = completed.spec.model_dump(mode="json")
+    predictions.add(connection, prediction_id, stored, dataset.rows, completed.warnings)
+    return predictions.get(connection, prediction_id)
+
+
+def _version(connection: Connection, spec: PredictionSpec) -> ModelVersion:
+    """Read the version that a spec means, and keep it from being deleted until the prediction is stored."""
+    try:
+        return models.resolve(connection, spec.model, spec.version, spec.alias, for_use=True)
+    except UnknownModel:
+        job = jobs.newest_for_model(connection, spec.model)
+        if job is None:
+            raise
+        raise ModelNotReady(spec.model, job.id, job.state) from None
