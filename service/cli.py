@@ -39,6 +39,8 @@ def demo() -> None:
 @app.command()
 def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     """Run the API process."""
+    # NumPy reads this when it is imported. Requests run side by side already; threads in each of them get in their way.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from service.server import serve  # each command loads only what it runs
 
     raise typer.Exit(serve(read_settings(), host, port))

@@ -21,7 +21,7 @@ from benchmarks.predict.networks import SMALL, WIDE, Network
 from benchmarks.predict.protocols import NATIVE, OPEN_INFERENCE, TUTORIAL, Protocol, Rows
 from benchmarks.predict.registry import make_database, register
 from benchmarks.predict.report import Figure
-from benchmarks.predict.servers import Front, Server, selfnorm, tutorial
+from benchmarks.predict.servers import DidNotStart, Front, Server, selfnorm, tutorial
 from benchmarks.predict.triton import NoTriton, install, triton
 
 TUTORIAL_BAR = 300.0
@@ -89,15 +89,16 @@ CASES = tuple(Case(network, rows, connections) for network, rows in SHAPES for c
 
 def measure(rounds: int, seconds: float) -> list[Figure]:
     """Start all servers, check that they agree, and load them in turns."""
+    missing: list[Figure] = []
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         networks.write([SMALL, WIDE], folder, for_peers=True)
         ours = _start_ours(folder, stack)
-        peers = [Front(stack.enter_context(tutorial(folder)), TUTORIAL), *_start_triton(folder, stack)]
-        fronts = [front for front in [*ours, *peers] if _agrees(front)]
+        peers = [Front(stack.enter_context(tutorial(folder)), TUTORIAL), *_start_triton(folder, stack, missing)]
+        fronts = [front for front in [*ours, *peers] if _agrees(front, missing)]
         turns = _turns(fronts, rounds, seconds)
         _print(turns, fronts)
-        return _judge(turns, fronts)
+        return [*missing, *_judge(turns, fronts)]
 
 
 def _start_ours(folder: Path, stack: contextlib.ExitStack) -> list[Front]:
@@ -107,18 +108,19 @@ def _start_ours(folder: Path, stack: contextlib.ExitStack) -> list[Front]:
     return [Front(server, protocol) for protocol in (NATIVE, OPEN_INFERENCE) for server in servers]
 
 
-def _start_triton(folder: Path, stack: contextlib.ExitStack) -> list[Front]:
+def _start_triton(folder: Path, stack: contextlib.ExitStack, missing: list[Figure]) -> list[Front]:
     try:
         site = install()
         servers = [stack.enter_context(triton(site, folder, [SMALL, WIDE], instances)) for instances in (1, 2)]
-    except NoTriton as reason:
+    except (NoTriton, DidNotStart) as reason:
+        missing.append(Figure("Triton", f"not measured: {reason}"))
         print(f"without Triton: {reason}")
         return []
     return [Front(server, OPEN_INFERENCE) for server in servers]
 
 
-def _agrees(front: Front) -> bool:
-    """Hold the answers of a route against the graph run here; False where there is no such route.
+def _agrees(front: Front, missing: list[Figure]) -> bool:
+    """Hold the answers of a route against the network run here; False where there is no such route.
 
     Raises:
         AssertionError: an answer differs by more than 1e-5, in units of the target's spread.
@@ -127,7 +129,7 @@ def _agrees(front: Front) -> bool:
         rows = network.rows(count)
         found = front.answer(network, rows)
         if found is None:
-            print(f"not measured, for there is no such route: {front.name}")
+            missing.append(Figure(front.name, "not measured: there is no such route"))
             return False
         expected = _expected(network, rows)
         assert found.shape == expected.shape, f"{front.name}: {found.shape} instead of {expected.shape}"

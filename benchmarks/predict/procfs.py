@@ -32,7 +32,10 @@ def cpu_seconds(pids: list[int]) -> float:
     """Return the processor time that they have used so far, their own and the kernel's for them."""
     total = 0
     for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:  # ended in the meantime
+            continue
         total += int(fields[11]) + int(fields[12])
     return total * TICK_SECONDS
 

@@ -33,6 +33,10 @@ MAX_ROWS = 1000
 """So many different rows are sent, in turns."""
 
 
+class DidNotStart(Exception):
+    """A server ended, or did not get ready; the text is its log."""
+
+
 @dataclass(frozen=True)
 class Server:
     """A running server: the process that was started, and all below it."""
@@ -143,7 +147,7 @@ def running(command: list[str], environment: Mapping[str, str], log: Path, ready
     """Run a server until its address ``ready`` answers 200, and stop it at the end.
 
     Raises:
-        AssertionError: it ended, or did not get ready; the text is its log.
+        DidNotStart: it ended, or did not get ready.
     """
     with log.open("ab") as output:
         process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=output, stderr=output)
@@ -168,4 +172,4 @@ def _wait(process: "subprocess.Popen[bytes]", ready: str, log: Path) -> None:
         except httpx.TransportError:
             pass
         time.sleep(0.05)
-    raise AssertionError(f"{process.args!r} did not start: {log.read_text()}")
+    raise DidNotStart(log.read_text())

@@ -1,13 +1,12 @@
 """/predict: raw rows in, answers out."""
 
 from collections.abc import Callable, Coroutine
+from dataclasses import asdict
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Self
 
-import numpy as np
 from fastapi import APIRouter, HTTPException, Request, Response
-from numpy.typing import NDArray
 from pydantic import ValidationError, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -19,21 +18,20 @@ from service.api.dependencies import (
     StrictRequest,
     StrictRoute,
     find_served,
-    media_type,
 )
-from service.api.hot_path import Ready
+from service.api.formats import openapi
+from service.api.formats.answering import answer_in_formats, respond, wanted_by
 from service.api.views import PredictionView
 from service.domain.bounds import Between, Frozen, Name
-from service.domain.errors import InvalidRows
+from service.domain.errors import InvalidInput, Violation
 from service.domain.models import MAX_VERSION
-from service.inference.number_bodies import read_many_rows, read_rows
+from service.inference.number_bodies import read_many_rows
+from service.inference.rows import CheckedRows
 from service.inference.strict_rows import read_fields
-from service.use_cases.predict import answer, check_size
+from service.use_cases import insight
+from service.use_cases.predict import Answer, answer, check_size
 from service.use_cases.serving import Served, Serving
 
-PATH = b"/predict"
-MOST_CELLS = 16 * 1024
-"""So many cells of rows, or numbers of their answers, take a millisecond or so; with more, others would wait."""
 JSON = "application/json"
 _VALUE = {"type": ["number", "boolean", "string", "null"]}
 Instances = Annotated[
@@ -67,15 +65,28 @@ class Asked(Frozen):
         return self
 
 
+class UncertaintyRequest(Frozen):
+    """How the uncertainty of an answer is to be measured."""
+
+    samples: Annotated[int, Between(1, insight.MAX_SAMPLES)] = 100
+    """How many thinned networks answer."""
+    seed: Annotated[int, Between(0, insight.MAX_SEED)] = 0
+    """Which ones: equal seeds give equal samples."""
+
+
 class PredictRequest(Asked):
     """Rows for a model."""
 
     instances: Instances
     """Raw rows: arrays in the order of the model's columns, or objects by column name."""
+    uncertainty: UncertaintyRequest | None = None
+    """Measure how sure the network is, by Monte-Carlo dropout; for networks that were trained with dropout."""
+    explain: bool = False
+    """Say what each feature contributes to each answer, by integrated gradients."""
 
 
 class PredictRoute(StrictRoute):
-    """A route that reads large bodies in threads, few at a time."""
+    """A route that takes other formats than JSON, and reads large bodies in threads, few at a time."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap the strict handler."""
@@ -83,15 +94,16 @@ class PredictRoute(StrictRoute):
 
         async def handle(request: Request) -> Response:
             services: Services = request.app.state.services
-            strict = StrictRequest(request.scope, request.receive)
             async with services.gathering.room_for(request.headers.get("content-length")):
-                body = await strict.body()
-                if len(body) > LARGE_BODY_BYTES and media_type(request.headers.get("content-type")) == JSON:
-                    answered = await services.gathering.in_thread(
-                        lambda: _answer_large(services.serving, body, services.max_json_bytes)
-                    )
-                    if answered is not None:
-                        return Response(answered, media_type=JSON)
+                if answered := await answer_in_formats(request, services):
+                    return answered
+                strict = StrictRequest(request.scope, request.receive)
+                if len(body := await strict.body()) > LARGE_BODY_BYTES:
+                    wanted = wanted_by(request)
+                    large = await services.gathering.in_thread(lambda: _answer_large(services.serving, body))
+                    if large is not None:
+                        return await respond(services, wanted, *large)
+                    _check_length(len(body), services.max_json_bytes)
                 return await usual(strict)
 
         return handle
@@ -100,56 +112,77 @@ class PredictRoute(StrictRoute):
 router = APIRouter(tags=["predictions"], route_class=PredictRoute)
 
 
-@router.post("/predict", response_model=PredictionView, response_model_exclude_none=True)
-async def predict(body: PredictRequest, services: ServicesDependency) -> Response:
-    """Answer raw rows with a model."""
+@router.post(
+    "/predict",
+    response_model=PredictionView,
+    response_model_exclude_none=True,
+    responses={
+        200: {"content": openapi.RESPONSE_CONTENT, "headers": openapi.RESPONSE_HEADERS},
+        406: openapi.NOT_ACCEPTABLE,
+    },
+    openapi_extra={"parameters": openapi.QUERY_PARAMETERS, "requestBody": {"content": openapi.REQUEST_CONTENT}},
+)
+async def predict(body: PredictRequest, request: Request, services: ServicesDependency) -> Response:
+    """Answer raw rows with a model.
+
+    Rows come as JSON, or, with the model in the address, as CSV, NDJSON, an Arrow stream or a NumPy array; answers as
+    any of them, by the header Accept.
+    """
+    wanted = wanted_by(request)
     served = await find_served(services, body.model, body.version, body.alias)
-    if _are_few(served, len(body.instances)):
-        check_size(served, len(body.instances))
-        answered = await services.gathering.answer(served, served.reader.check(body.instances))
-        return Response(to_json(served, answered.values, answered.warnings), media_type=JSON)
-    written = await services.gathering.in_thread(lambda: _answer_many(served, body.instances))
-    return Response(written, media_type=JSON)
+    check_size(served, len(body.instances))
+    checked = served.reader.check(body.instances)
+    if body.uncertainty is None and not body.explain:
+        return await respond(services, wanted, served, await services.gathering.answer(served, checked))
+    _check_is_json(wanted.name)
+    answered = await services.gathering.answer(served, checked)
+    more = await services.gathering.in_thread(lambda: _look_behind(services, served, checked, answered, body))
+    return Response(to_json(served, answered.values, answered.warnings, more), media_type=JSON)
 
 
-def _are_few(served: Served, rows: int) -> bool:
-    """Whether so many rows can be looked at, and their answers written, where others wait."""
-    return rows * max(served.width, len(served.version.outputs.classes)) <= MOST_CELLS
+def _look_behind(
+    services: Services, served: Served, checked: CheckedRows, answered: Answer, asked: PredictRequest
+) -> dict[str, dict[str, Any]]:
+    """Return what was asked beside the answer: how sure it is, and what contributes to it."""
+    version, encoded = served.version, checked.encoded()
+    load = partial(services.serving.weights, version)
+    more = {}
+    if asked.uncertainty is not None:
+        samples, seed = asked.uncertainty.samples, asked.uncertainty.seed
+        more["uncertainty"] = asdict(insight.uncertainty(version, load, encoded, samples, seed))
+    if asked.explain:
+        more["explanations"] = asdict(insight.explain(version, load, encoded, answered.values.argmax(axis=1)))
+    return more
 
 
-def _answer_many(served: Served, instances: list[Any]) -> bytes:
-    check_size(served, len(instances))
-    answered = answer(served, served.reader.check(instances))
-    return to_json(served, answered.values, answered.warnings)
+def _check_is_json(wanted: str) -> None:
+    if wanted != JSON:
+        detail = f"is part of answers in JSON only; accept {JSON}, not {wanted}, or leave uncertainty and explain out"
+        raise InvalidInput([Violation("header/Accept", detail)])
 
 
-def _answer_large(serving: Serving, body: bytes, max_json_bytes: int) -> bytes | None:
+def _answer_large(serving: Serving, body: bytes) -> tuple[Served, Answer] | None:
     """Answer a large body that is in order; None where it has to be read strictly.
 
     Raises:
         SelfnormError: there is no such model, or it cannot take the rows.
-        HTTPException: it holds more than rows of numbers, and more than ``max_json_bytes``.
     """
     numbers = read_many_rows(body, "instances")
-    if numbers is None:
-        _check_length(len(body), max_json_bytes)
     fields = read_fields(body) if numbers is None else numbers[0]
     rows = fields.pop("instances", None) if fields is not None and numbers is None else None
     try:
         asked = Asked.model_validate(fields)
     except ValidationError:
         return None
+    if numbers is None and not isinstance(rows, list):
+        return None
     served = serving.find(asked.model, asked.version, asked.alias)
     if numbers is not None:
         check_size(served, len(numbers[1]))
-        checked = served.reader.check_matrix(numbers[1])
-    elif type(rows) is list:
-        check_size(served, len(rows))
-        checked = served.reader.check(rows)
-    else:
-        return None
-    answered = answer(served, checked)
-    return to_json(served, answered.values, answered.warnings)
+        return served, answer(served, served.reader.check_matrix(numbers[1]))
+    assert isinstance(rows, list)
+    check_size(served, len(rows))
+    return served, answer(served, served.reader.check(rows))
 
 
 def _check_length(length: int, most: int) -> None:
@@ -159,46 +192,3 @@ def _check_length(length: int, most: int) -> None:
             "once, or the rows as text/csv, application/vnd.apache.arrow.stream or application/x-npy"
         )
         raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
-
-
-def short_way(serving: Serving, _path: bytes, body: bytes) -> Ready | None:
-    """Read a small request that a loaded model can answer without a word about its rows; None for any other."""
-    numbers = read_rows(body, "instances")
-    if numbers is not None:
-        fields, matrix = numbers
-        served = _named(serving, fields)
-        if served is not None and served.takes_numbers:
-            is_fit = matrix.shape[1] == served.width and _are_few(served, len(matrix)) and served.guard.are_near(matrix)
-            return Ready(served, matrix, partial(_write, served)) if is_fit else None
-    return _ready_of_any(serving, body) if len(body) <= LARGE_BODY_BYTES else None
-
-
-def _ready_of_any(serving: Serving, body: bytes) -> Ready | None:
-    """Do so for rows with names, texts and gaps."""
-    fields = read_fields(body)
-    if fields is None or type(instances := fields.pop("instances", None)) is not list:
-        return None
-    served = _named(serving, fields)
-    if served is None or not _are_few(served, len(instances)):
-        return None
-    try:
-        checked = served.reader.check(instances)
-    except InvalidRows:
-        return None
-    encoded = checked.encoded()
-    if checked.warnings or not served.guard.are_near(encoded):
-        return None
-    return Ready(served, encoded, partial(_write, served))
-
-
-def _named(serving: Serving, fields: dict[str, Any]) -> Served | None:
-    """Return the version that the fields beside the rows name, where it is loaded and they hold nothing else."""
-    name, version, alias = fields.pop("model", None), fields.pop("version", None), fields.pop("alias", None)
-    is_known = type(name) is str and (version is None or type(version) is int) and (alias is None or type(alias) is str)
-    if fields or not is_known or (version is not None and alias is not None):
-        return None
-    return serving.known(name, version, alias)
-
-
-def _write(served: Served, values: NDArray[np.floating]) -> bytes:
-    return to_json(served, values, served.guard.warnings)

@@ -207,7 +207,7 @@ class InputGuard:
         return low, high
 
     def _how_far(self, value: float, column: int) -> str:
-        distance = (value - self._mean[column]) / self._scale[column]
+        distance = (float(value) - float(self._mean[column])) / float(self._scale[column])
         side = "above" if distance > 0 else "below"
         return (
             f"lies {abs(distance):.3g} standard deviations {side} the mean of the training rows; "
@@ -222,17 +222,17 @@ class InputGuard:
 
     def _add(self, rows: NDArray[np.float64]) -> None:
         """Add rows to the sums of the last ones; the sums of the oldest go, a block at a time."""
-        standardized = (rows[:, self._varies] - self._mean[self._varies]) / self._scale[self._varies]
-        for start in range(0, len(rows), BLOCK_ROWS):
-            piece = standardized[start : start + BLOCK_ROWS]
-            if not self._blocks or self._blocks[-1].rows >= BLOCK_ROWS:
-                self._blocks.append(_Block(0, np.zeros(piece.shape[1]), np.zeros(piece.shape[1])))
-            block = self._blocks[-1]
-            block.rows += len(piece)
-            # A single value may be as far away as float64 goes; its square is then infinite.
-            with np.errstate(over="ignore"):
+        # A single value may be as far away as float64 goes; its square is then infinite.
+        mean, scale = self._mean[self._varies], self._scale[self._varies]
+        with np.errstate(over="ignore", invalid="ignore"):
+            for start in range(0, len(rows), BLOCK_ROWS):
+                piece = (rows[start : start + BLOCK_ROWS, self._varies] - mean) / scale
+                if not self._blocks or self._blocks[-1].rows >= BLOCK_ROWS:
+                    self._blocks.append(_Block(0, np.zeros(piece.shape[1]), np.zeros(piece.shape[1])))
+                block = self._blocks[-1]
+                block.rows += len(piece)
                 block.sum += piece.sum(axis=0)
-                block.squares += (piece**2).sum(axis=0)
+                block.squares += np.einsum("ij,ij->j", piece, piece)
         while sum(block.rows for block in self._blocks) - self._blocks[0].rows >= RECENT_ROWS:
             self._blocks.popleft()
 

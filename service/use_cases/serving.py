@@ -14,7 +14,7 @@ from service.domain.models import ModelVersion
 from service.inference.guard import InputGuard
 from service.inference.rows import RowReader
 from service.inference.sessions import ServedNetwork
-from service.storage import aliases, inputs, jobs, models
+from service.storage import aliases, blobs, inputs, jobs, models
 from service.storage.database import Connection, Database
 from service.storage.faults import DATABASE_DOWN, DATABASE_FAULTS
 
@@ -122,6 +122,15 @@ class Serving:
             self._revisions[name] = min(revision, self._revisions.get(name, revision))
             self._make_room(served)
             return served
+
+    def weights(self, version: ModelVersion) -> bytes:
+        """Read the plain tensors of a version.
+
+        Raises:
+            CorruptBlob: they are damaged.
+        """
+        with self._database.read() as connection:
+            return blobs.get(connection, version.weights_sha256)
 
     def loaded(self) -> list[Served]:
         """Return every version that is in memory."""

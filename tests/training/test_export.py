@@ -108,7 +108,7 @@ class Exported:
 def export_model(database: Database, folder: Path, name: str, rows: list[Any]) -> Exported:
     folder.mkdir()
     for file in ("model.keras", "model.onnx", "encoder.json"):
-        found = model_files.find_file(database, name, 1, file)  # type: ignore[arg-type]  # one of the names
+        found = model_files.find_file(database, name, 1, file)
         with model_files.open_file(database, name, 1, found) as content:
             (folder / file).write_bytes(content.read())
     said = predict(Serving(database), name, rows)

@@ -232,6 +232,51 @@ def test_network_that_is_served_wrongly_is_not_registered(run: Runner, monkeypat
         run("iris", network=SMALL, training=SHORT)
 
 
+def test_keras_file_of_another_network_is_not_registered(sqlite_database: Database) -> None:
+    dataset, table = load(sqlite_database, "iris")
+    spec = complete_spec(JobSpec.model_validate({"dataset": "iris", "network": SMALL}), dataset, Limits()).spec
+    data = prepare(spec, table, {column.name: column for column in dataset.columns})
+    network, other = (networks.build(SnnSpec(hidden_layers=1, units=8), 4, 3, seed) for seed in (0, 1))
+    served = ServedNetwork(export.to_onnx(network, data.inputs, data.outputs))
+    files = [export.to_keras(found, data.inputs, data.outputs) for found in (network, other)]
+    right, wrong = map(export.from_keras, files)
+    parity = training._check_parity(network, served, right, data, lambda: None)
+    assert max(parity["max_difference"], parity["keras_file_max_difference"]) <= parity["tolerance"] == 1e-5
+    with pytest.raises(ParityFailed):
+        training._check_parity(network, served, wrong, data, lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("fractions", "part", "rows"),
+    [
+        ({"test_fraction": 0.2, "validation_fraction": 0.2}, "test", 30),
+        ({"test_fraction": 0.0, "validation_fraction": 0.2}, "validation", 30),
+        ({"test_fraction": 0.0, "validation_fraction": 0.0}, None, None),
+    ],
+)
+def test_calibration_is_measured_on_rows_held_out(
+    run: Runner, fractions: dict[str, float], part: str | None, rows: int | None
+) -> None:
+    trained, _ = run("iris", network=SMALL, training={"epochs": 3, **fractions})
+    measured = trained.calibration
+    assert (measured and measured["part"], measured and measured["rows"]) == (part, rows)
+    if part == "test":
+        assert measured is not None
+        assert trained.test_metrics is not None
+        assert measured["log_loss"] == pytest.approx(trained.test_metrics["loss"])
+    if part == "validation":
+        assert measured is not None
+        assert measured["log_loss"] == pytest.approx(trained.best_metrics["val_loss"], rel=1e-4)
+
+
+def test_residuals_are_in_the_target_s_units(run: Runner) -> None:
+    trained, _ = run("diabetes", network=SMALL, training=SHORT)
+    assert trained.calibration is not None
+    assert trained.test_metrics is not None
+    mean, deviation = trained.calibration["mean_residual"], trained.calibration["residual_std"]
+    assert np.hypot(mean, deviation) == pytest.approx(trained.test_metrics["rmse"])
+
+
 def test_self_normalizing_network_keeps_mean_and_variance_through_20_layers() -> None:
     network = networks.build(SnnSpec(hidden_layers=20, units=256, dropout=0.0), 256, 1, seed=0)
     rows = np.random.default_rng(0).normal(size=(512, 256)).astype(np.float32)

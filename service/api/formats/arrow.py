@@ -56,7 +56,7 @@ def read(body: bytes | bytearray, served: Served) -> CheckedRows:
             kinds = {name: types[place] for name, place in chosen.places.items()}
             if served.takes_numbers and all(map(_is_plain, kinds.values())):
                 return chosen.noted(served.reader.check_matrix(_matrix(stream, claims.rows, served, chosen, kinds)))
-            columns = _columns(served, kinds)
+            columns = _columns(served, kinds, claims.rows)
             for batch in _batches(stream):
                 for name, place in chosen.places.items():
                     _add(columns[name], batch.column(place))
@@ -120,7 +120,7 @@ def _matrix(stream: Any, rows: int, served: Served, chosen: Chosen, kinds: Mappi
     return matrix
 
 
-def _columns(served: Served, kinds: Mapping[str, Any]) -> Mapping[str, NumberColumn | CodedColumn]:
+def _columns(served: Served, kinds: Mapping[str, Any], rows: int) -> Mapping[str, NumberColumn | CodedColumn]:
     """Return a column for each of the model's that is there, of some Arrow type each."""
     allowance = TextAllowance()
     columns: dict[str, NumberColumn | CodedColumn] = {}
@@ -128,7 +128,7 @@ def _columns(served: Served, kinds: Mapping[str, Any]) -> Mapping[str, NumberCol
         if kind := kinds.get(encoder.name):
             _check_type(encoder.name, kind)
             is_number = encoder.kind == "numeric" and (_is_number(_value_type(kind)) or pa.types.is_null(kind))
-            columns[encoder.name] = NumberColumn() if is_number else CodedColumn(_json_values, allowance)
+            columns[encoder.name] = NumberColumn(rows) if is_number else CodedColumn(_json_values, allowance)
     return columns
 
 

@@ -19,7 +19,7 @@ from service.domain.datasets import MISSING_TOKENS, NUMERIC_MISSING_TOKENS
 from service.domain.encoders import CategoricalEncoder, Category, Encoder
 from service.domain.errors import InvalidRows, MalformedRequest
 from service.inference.columns import row_problem
-from service.inference.rows import CheckedRows
+from service.inference.rows import MAX_ROWS, CheckedRows
 from service.use_cases.serving import Served
 
 WANTED = "CSV in UTF-8, separated by commas"
@@ -73,67 +73,75 @@ def _read(
     as_numbers: bool = True,
 ) -> CheckedRows:
     """Read the rows that begin at a byte; ``as_numbers`` reads columns of numbers as such at once."""
-    allowance = TextAllowance()
+    allowance, most = TextAllowance(), min(MAX_ROWS, body.count(b"\n", start) + body.count(b"\r", start) + 1)
     columns: dict[str, NumberColumn | CodedColumn] = {}
     for encoder in served.version.inputs.encoders:
         if encoder.name in chosen.places:
             is_number = as_numbers and encoder.kind == "numeric"
-            columns[encoder.name] = NumberColumn() if is_number else CodedColumn(_converter(encoder), allowance)
+            columns[encoder.name] = NumberColumn(most) if is_number else CodedColumn(_converter(encoder), allowance)
+    text = pa.dictionary(pa.int32(), pa.string())
+    types = {name: pa.float64() if type(found) is NumberColumn else text for name, found in columns.items()}
+    converting = pacsv.ConvertOptions(column_types=types, include_columns=list(types), null_values=_gap_words(served))
     rows = 0
-    if _SOMETHING.search(body, start):
-        text = pa.dictionary(pa.int32(), pa.string())
-        types = {name: pa.float64() if type(found) is NumberColumn else text for name, found in columns.items()}
-        for batch in _batches(body, start, names, types, _gap_words(served)):
-            rows += batch.num_rows
-            limits.check_shape(rows, len(names))
-            for column, array in zip(columns.values(), batch.columns, strict=True):
-                column.add(array)
+    for begin, end in _blocks(body, start):
+        block = _read_block(body, begin, end, names, converting, rows)
+        rows += block.num_rows
+        limits.check_shape(rows, len(names))
+        for column, cells in zip(columns.values(), block.columns, strict=True):
+            column.add(cells.combine_chunks())
     return check(served, columns, rows, chosen)
 
 
-def _batches(
-    body: bytes | bytearray, start: int, names: Sequence[str], types: dict[str, Any], gap_words: list[str]
-) -> Iterator[Any]:
-    """Give the rows that begin at a byte, in batches, of the columns of some types.
+def _blocks(body: bytes | bytearray, start: int) -> Iterator[tuple[int, int]]:
+    """Cut the rows that begin at a byte into blocks of whole rows; blocks of blank lines are left out.
+
+    Arrow would cut by itself, but reads ahead in threads that may outlive an error, and takes a line end within quotes
+    apart where a block ends between CR and LF.
+
+    Raises:
+        MalformedRequest: a row is longer than a block.
+    """
+    while _SOMETHING.search(body, start):
+        end = len(body)
+        if end - start > BLOCK_BYTES:
+            end = _row_end(body, start, start + BLOCK_BYTES)
+        if _SOMETHING.search(body, start, end):
+            yield start, end
+        start = end
+
+
+def _row_end(body: bytes | bytearray, start: int, end: int) -> int:
+    """Return where the last row ends that ends before a byte: at a line end with an even number of quotes before it."""
+    quotes = body.count(b'"', start, end)
+    while True:
+        last = max(body.rfind(b"\n", start, end), body.rfind(b"\r", start, end))
+        if last < 0:
+            problem = f"the body holds a row of more than {BLOCK_BYTES:,} bytes, or a quote in a cell without quotes"
+            raise MalformedRequest(f"{problem}; send {WANTED}")
+        quotes -= body.count(b'"', last, end)
+        if quotes % 2 == 0:
+            return last + (2 if body[last : last + 2] == b"\r\n" else 1)
+        end = last
+
+
+def _read_block(
+    body: bytes | bytearray, begin: int, end: int, names: Sequence[str], converting: Any, first_row: int
+) -> Any:
+    """Return the rows of a block as an Arrow table.
 
     Raises:
         _NotAllNumbers: a cell of a column of numbers is none.
         MalformedRequest: it is no CSV in UTF-8.
         InvalidRows: a row has too few or too many cells.
     """
-    # A line break within quotes is no end of a row, and Arrow is a third faster where it need not look.
-    parsing = pacsv.ParseOptions(newlines_in_values=body.find(b'"', start) >= 0)
-    converting = pacsv.ConvertOptions(column_types=types, include_columns=list(types), null_values=gap_words)
     # Without threads it counts the rows, so that a faulty one can be named.
-    reading = pacsv.ReadOptions(column_names=list(names), block_size=BLOCK_BYTES, use_threads=False)
+    reading = pacsv.ReadOptions(column_names=list(names), block_size=end - begin + 1, use_threads=False)
+    parsing = pacsv.ParseOptions(newlines_in_values=body.find(b'"', begin, end) >= 0)
+    source = pa.BufferReader(pa.py_buffer(memoryview(body)[begin:end]))
     try:
-        yield from pacsv.open_csv(pa.PythonFile(_Blocks(body, start), mode="r"), reading, parsing, converting)
+        return pacsv.read_csv(source, reading, parsing, converting)
     except pa.ArrowInvalid as error:
-        raise _fault(body, str(error)) from None
-
-
-class _Blocks:
-    """A body as Arrow is to read it: no block ends between CR and LF.
-
-    Where one does, Arrow leaves the LF out, which is right between two rows and wrong within quotes.
-    """
-
-    closed = False
-
-    def __init__(self, body: bytes | bytearray, start: int) -> None:
-        self._body = memoryview(body)
-        self._at = start
-
-    def read(self, size: int) -> bytes:
-        """Return the next bytes."""
-        block = bytes(self._body[self._at : self._at + size])
-        if len(block) > 1 and block.endswith(b"\r"):
-            block = block[:-1]
-        self._at += len(block)
-        return block
-
-    def close(self) -> None:
-        """Do nothing: there is no file."""
+        raise _fault(body, first_row, str(error)) from None
 
 
 class _Lines:
@@ -184,7 +192,7 @@ def _check_quotes(body: bytes | bytearray, start: int) -> None:
         raise MalformedRequest(f"row {row} {problem}; put a quote within quotes twice") from None
 
 
-def _fault(body: bytes | bytearray, message: str) -> Exception:
+def _fault(body: bytes | bytearray, first_row: int, message: str) -> Exception:
     """Return the error that says what is wrong with a body that Arrow could not read."""
     if ragged := _RAGGED.match(message):
         row, wanted, came = map(int, ragged.groups())
@@ -195,8 +203,6 @@ def _fault(body: bytes | bytearray, message: str) -> Exception:
         return _not_utf8(body)
     if "conversion error" in message:
         return _NotAllNumbers()
-    if "straddling" in message:
-        return MalformedRequest(f"the body holds a row of more than {BLOCK_BYTES:,} bytes; send {WANTED}")
     return MalformedRequest(f"the body cannot be read as CSV: {message.splitlines()[0][:200]}; send {WANTED}")
 
 

@@ -12,9 +12,9 @@ MAX_CELLS = MAX_BODY_BYTES // 8
 """Rows x columns: so many float64 take as much as the largest body."""
 MAX_DECODED_BYTES = 64 * 2**20
 """What the compressed parts of a body may hold."""
-MAX_TEXTS = 1_000_000
-"""Different texts in all columns together; as Python objects they take 50 bytes and more each."""
-MAX_TEXT_BYTES = 16 * 2**20
+MAX_TEXTS = 200_000
+"""Different texts in all columns together; each becomes a Python object of 50 bytes and more, and is looked up."""
+MAX_TEXT_BYTES = 8 * 2**20
 """What these texts may take together; with one rare character in a text, Python takes four times that."""
 PIECE_ROWS = 4096
 PIECE_CELLS = 2**16

@@ -56,18 +56,27 @@ class TextAllowance:
 
 @dataclass(slots=True)
 class NumberColumn:
-    """A column of numbers that grows by Arrow arrays."""
+    """A column of numbers that grows by Arrow arrays; all of them together have at most so many ``rows``."""
 
-    parts: list[NDArray[Any]] = field(default_factory=list)
+    rows: int
+    values: NDArray[Any] | None = None
+    end: int = 0
 
     def add(self, array: Any) -> None:
-        """Take some cells, an Arrow array of numbers; a gap becomes NaN, and nothing is copied where there is none."""
-        self.parts.append(array.to_numpy(zero_copy_only=False))
+        """Take some cells, an Arrow array of numbers; a gap becomes NaN, and nothing is copied where all come at once."""
+        numbers = array.to_numpy(zero_copy_only=False)
+        if self.values is None and len(numbers) == self.rows:
+            self.values = numbers
+        else:
+            if self.values is None:
+                # Integers may come without gaps first, and with gaps, as float64, later.
+                self.values = np.empty(self.rows, numbers.dtype if numbers.dtype == np.float32 else np.float64)
+            self.values[self.end : self.end + len(numbers)] = numbers
+        self.end += len(numbers)
 
     def cells(self) -> NDArray[Any]:
         """Return all cells, (rows,)."""
-        parts, self.parts = self.parts, []
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return np.empty(0) if self.values is None else self.values[: self.end]
 
 
 @dataclass(slots=True)
