@@ -1,6 +1,7 @@
 """The roots of API processes: settings in, uvicorn out; one process, or several behind an acceptor."""
 
 import asyncio
+import gc
 import ipaddress
 import logging
 import os
@@ -87,15 +88,16 @@ def _services(settings: Settings) -> Services:
 
 
 def _config(services: Services, **address: Any) -> uvicorn.Config:
+    app = create_app(services)
     return uvicorn.Config(
-        create_app(services),
+        app,
         **address,
         access_log=False,
         log_config=None,
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         ws="none",
-        http=protocol(services),
+        http=protocol(services, app.state.statistics),
     )
 
 
@@ -105,6 +107,12 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, services: Services) -> None:
         super().__init__(config)
         self._services = services
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Come up."""
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()  # what is loaded now stays; looking through it again and again would hold up requests
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take a signal."""

@@ -1,5 +1,7 @@
 """Which requests take the short way (``hot_path``), and the protocol for uvicorn that knows them."""
 
+import re
+import time
 from functools import partial
 from typing import Any
 
@@ -9,8 +11,11 @@ from numpy.typing import NDArray
 from service.api.answers import to_json
 from service.api.dependencies import LARGE_BODY_BYTES, Services
 from service.api.hot_path import MAX_BODY_BYTES, HotPath, HotProtocol, Ready, Route
+from service.api.protocols import infer_answers
+from service.api.protocols.signatures import MATRIX
+from service.api.protocols.statistics import Statistics
 from service.domain.errors import InvalidRows
-from service.inference.number_bodies import read_rows
+from service.inference.number_bodies import read_rows, read_tensor
 from service.inference.strict_rows import read_fields
 from service.use_cases.serving import Served, Serving
 
@@ -18,12 +23,18 @@ MOST_CELLS = 16 * 1024
 """So many cells of rows, or numbers of their answers, take a millisecond or so; with more, others would wait."""
 
 
-def protocol(services: Services) -> type[HotProtocol]:
-    """Return the protocol for an application on these services."""
+_INFER = re.compile(rb"/v2/models/([A-Za-z0-9][A-Za-z0-9._-]{0,99})(?:/versions/([1-9][0-9]{0,8}))?/infer")
+
+
+def protocol(services: Services, statistics: Statistics) -> type[HotProtocol]:
+    """Return the protocol for an application on these services, whose ``statistics`` count what protocols are asked."""
     native = partial(predict, services.serving)
+    tensors = partial(infer, services.serving, statistics)
 
     def find(url: bytes) -> Route | None:
-        return native if url == b"/predict" else None
+        if url == b"/predict":
+            return native
+        return tensors if url.endswith(b"/infer") else None
 
     longest = min(MAX_BODY_BYTES, services.max_predict_bytes, services.max_json_bytes)
     return type("ServingProtocol", (HotProtocol,), {"hot": HotPath(services.gathering, find, longest)})
@@ -70,6 +81,30 @@ def _named(serving: Serving, fields: dict[str, Any]) -> Served | None:
 
 def _write(served: Served, values: NDArray[np.floating]) -> bytes:
     return to_json(served, values, served.guard.warnings)
+
+
+def infer(serving: Serving, statistics: Statistics, path: bytes, body: bytes) -> Ready | None:
+    """Do the same under the Open Inference Protocol, for one tensor of numbers as JSON and all outputs."""
+    begun = time.perf_counter_ns()
+    address = _INFER.fullmatch(path)
+    tensor = read_tensor(body) if address is not None else None
+    if address is None or tensor is None or tensor.name != MATRIX or tensor.datatype not in ("FP32", "FP64"):
+        return None
+    name, version = address.groups()
+    served = serving.known(name.decode(), None if version is None else int(version))
+    if served is None or not served.takes_numbers or tensor.matrix.shape[1] != served.width:
+        return None
+    if not (_are_few(served, len(tensor.matrix)) and served.guard.are_near(tensor.matrix)):
+        return None
+    read = time.perf_counter_ns()
+
+    def write(values: NDArray[np.floating]) -> bytes:
+        answered = time.perf_counter_ns()
+        text = infer_answers.to_json(served, values, tensor.id, served.guard.warnings)
+        statistics.succeeded(served, len(values), begun, read, answered)
+        return text
+
+    return Ready(served, tensor.matrix, write)
 
 
 def _are_few(served: Served, rows: int) -> bool:

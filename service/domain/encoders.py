@@ -4,10 +4,8 @@ An encoder is a plain value: what was fitted on the training rows, and a pure fu
 yet standardized; every encoded column is, with its own mean and scale (``service.domain.models.Inputs``).
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import repeat
 from typing import Annotated, Any, ClassVar, Literal
@@ -17,37 +15,15 @@ from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter
 
 from service.domain import dates
-
-Category = str | int | float | bool
+from service.domain.cells import Category as Category
+from service.domain.cells import Coded as Coded
+from service.domain.cells import RawColumn as RawColumn
 
 SOFT_CLIP = 3.0
 """Where robust scaling begins to bend: no value leaves -3..3 (RealMLP, Holzmueller et al. 2024, section 3)."""
 MICROSECONDS_PER_DAY = 86_400_000_000
 DAY_PARTS = ("days", "year", "month_sin", "month_cos", "day", "weekday_sin", "weekday_cos")
 TIME_PARTS = ("hour_sin", "hour_cos")
-
-
-@dataclass(frozen=True, slots=True)
-class Coded:
-    """A column by its different cells: whatever holds for a cell has to be found out but once."""
-
-    cells: Sequence[Category]
-    codes: NDArray[np.int32]
-    """Places in ``cells``, (rows,); -1 where the cell is missing."""
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    def __getitem__(self, part: slice) -> "Coded":
-        return Coded(self.cells, self.codes[part])
-
-    def spread(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Give every row what its cell stands for; ``values`` has one for each different cell, and one for a gap."""
-        return values[self.codes]  # -1 is the place of the last one
-
-
-RawColumn = NDArray[Any] | Coded
-"""Raw cells, (rows,); those of categories may be coded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,15 +246,6 @@ def encode(columns: Mapping[str, Any], encoders: Sequence[Encoder]) -> NDArray[n
         encoder.put(columns[encoder.name], encoded[:, start : start + width])
         start += width
     return encoded
-
-
-def numbers_among(words: Sequence[str]) -> set[float]:
-    """Return the numbers among the words that stand for a missing cell, such as -999."""
-    found = set()
-    for word in words:
-        with suppress(ValueError):
-            found.add(float(word))
-    return {number for number in found if math.isfinite(number)}
 
 
 def to_json(encoders: Sequence[Encoder]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ Only what is plainly right is read here: whatever is unusual, or wrong, is left 
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,28 @@ def read_rows(body: bytes, name: str) -> tuple[dict[str, Any], NDArray[np.float6
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class NumberTensor:
+    """A tensor of numbers as the Open Inference Protocol writes it, beside the id of its request."""
+
+    name: str
+    datatype: str
+    matrix: NDArray[np.float64]
+    id: str | None
+
+
+def read_tensor(body: bytes) -> NumberTensor | None:
+    """Read a request of the Open Inference Protocol that holds one matrix, its numbers in a row, and asks for no more.
+
+    None where the body is anything else.
+    """
+    try:
+        return _read_tensor(body)
+    except (ValueError, TypeError, RuntimeError, KeyError):
+        _parsers.parser = simdjson.Parser()
+        return None
+
+
 def read_many_rows(
     body: bytes, name: str, piece_bytes: int = PIECE_BYTES
 ) -> tuple[dict[str, Any], NDArray[np.float64]] | None:
@@ -69,6 +92,27 @@ def read_many_rows(
         _parsers.parser = simdjson.Parser()
         return None
     return None if matrix is None or not len(matrix) else (fields, matrix)
+
+
+def _read_tensor(body: bytes) -> NumberTensor | None:
+    if body[:1] != b"{" or body.count(b"[") != 3:  # of inputs, shape and data
+        return None
+    document: Any = _parsers.parser.parse(body)
+    names = sorted(document)
+    if names not in (["inputs"], ["id", "inputs"]):
+        return None
+    identifier = document["id"] if len(names) == 2 else None
+    [tensor] = document["inputs"]
+    if sorted(tensor) != ["data", "datatype", "name", "shape"]:
+        return None
+    shape = tensor["shape"].as_list()
+    texts = tensor["name"], tensor["datatype"]
+    if len(shape) != 2 or set(map(type, shape)) != {int} or not all(isinstance(text, str) for text in texts):
+        return None
+    numbers = np.frombuffer(tensor["data"].as_buffer(of_type="d"))
+    if identifier is not None and not isinstance(identifier, str):
+        return None
+    return NumberTensor(*texts, numbers.reshape(shape), identifier) if min(shape) > 0 else None
 
 
 def _filled(pieces: Iterator[bytes], length: int) -> NDArray[np.float64] | None:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.domain import dates
-from service.domain.encoders import CategoricalEncoder, Coded, DateEncoder, Encoder, RawColumn, encode, numbers_among
+from service.domain.cells import Coded, RawColumn, numbers_among
+from service.domain.encoders import CategoricalEncoder, DateEncoder, Encoder, encode
 from service.domain.models import Inputs
 from service.inference.columns import FLOAT32_MAX
 

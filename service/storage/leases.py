@@ -32,7 +32,6 @@ from service.storage.tables import epochs, jobs
 LEASE_SECONDS = 30.0
 HEARTBEAT_SECONDS = 3.0
 
-
 _MINE = (jobs.c.kind, jobs.c.epoch, jobs.c.state, jobs.c.last_checkpoint, jobs.c.pause_requested)
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from service.domain.encoders import Coded
+from service.domain.cells import Coded
 from service.domain.table import Table
 from service.tables import parquet
 

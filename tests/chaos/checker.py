@@ -289,6 +289,8 @@ def _references(stored: Snapshot) -> Iterator[tuple[str, str]]:
     for version in stored.versions:
         yield version.weights_sha256, f"version {version.version} of {version.name}"
         yield version.onnx_sha256, f"version {version.version} of {version.name}"
+        if version.keras_sha256 is not None:
+            yield version.keras_sha256, f"version {version.version} of {version.name}"
     for name, sha256 in stored.tables.items():
         yield sha256, f"data set {name}"
     for job in stored.jobs.values():

@@ -62,6 +62,7 @@ class StoredVersion:
     job_id: str
     weights_sha256: str
     onnx_sha256: str
+    keras_sha256: str | None
     warnings: list[str]
 
 

@@ -50,7 +50,8 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-WEIGHTS, GRAPH, TABLE, SPLIT, STATE = (word.encode() for word in ("weights", "graph", "table", "split", "state"))
+WORDS = ("weights", "graph", "keras", "table", "split", "state")
+WEIGHTS, GRAPH, KERAS, TABLE, SPLIT, STATE = (word.encode() for word in WORDS)
 
 
 def store(connection: Connection, content: bytes) -> str:
@@ -70,7 +71,7 @@ def add_job(connection: Connection, job_id: str, key: str, state: str, **values:
 
 def add_version(connection: Connection, version: int, job_id: str, **values: Any) -> None:
     empty: dict[str, Any] = {name: {} for name in ("spec", "inputs", "outputs", "metrics", "parity", "environment")}
-    files = {"weights_sha256": sha256(WEIGHTS), "onnx_sha256": sha256(GRAPH)}
+    files = {"weights_sha256": sha256(WEIGHTS), "onnx_sha256": sha256(GRAPH), "keras_sha256": sha256(KERAS)}
     row = {**empty, **files, "name": "iris", "version": version, "job_id": job_id, "parameters": 1, **values}
     connection.execute(insert(tables.model_versions).values(**row))
 
@@ -107,7 +108,7 @@ def told(job_id: str, state: str, attempts: int = 0, at: float = 3.0) -> Call:
 def healthy(connection: Connection) -> History:
     """Store what a good run leaves, and return its history."""
     history = History(specs=dict.fromkeys(KEYS.values(), "small"), paused={"paused"})
-    for content in (WEIGHTS, GRAPH, TABLE, SPLIT, STATE):
+    for content in (WEIGHTS, GRAPH, KERAS, TABLE, SPLIT, STATE):
         store(connection, content)
     connection.execute(
         insert(tables.datasets).values(

@@ -23,7 +23,7 @@ PEOPLE: tuple[Encoder, ...] = (
     BooleanEncoder("flag", gaps=True, fill=0.5),
     DateEncoder("since", "%Y-%m-%d", gaps=True, fill=(1.0,) * 7),
 )
-PERSON = {
+PERSON: dict[str, Any] = {
     "age": 44.5,
     "weight": 70.25,
     "job": "nurse",
@@ -32,7 +32,7 @@ PERSON = {
     "flag": False,
     "since": "2020-01-31",
 }
-OTHER_PERSON = {
+OTHER_PERSON: dict[str, Any] = {
     "age": None,
     "weight": 55.0,
     "job": None,
@@ -48,13 +48,17 @@ LEAVES = Outputs("classification", "leaves", (False, True))
 
 
 def register_models(database: Database) -> None:
-    """Register two versions of ``houses``, the first of which is in production, and one of each other model."""
+    """Register two versions of ``houses``, the first of which is in production, and one of each other model.
+
+    To rows far outside, ``brittle`` has no answer.
+    """
     _register(database, "houses", HOUSES, PRICE, seed=1)
     _register(database, "houses", HOUSES, PRICE, seed=2)
     _register(database, "pictures", PICTURES, DIGIT)
     _register(database, "flowers", FLOWERS, FLOWER)
     _register(database, "people", PEOPLE, PRICE)
     _register(database, "leavers", PEOPLE, LEAVES)
+    _register(database, "brittle", FLOWERS, FLOWER, scale=100.0)
     with database.write() as connection:
         aliases.put(connection, "houses", "production", 1)
         aliases.put(connection, "houses", "next", 2)
@@ -75,7 +79,9 @@ def pictures(count: int, seed: int = 0) -> list[list[float]]:
     return np.random.default_rng(seed).random((count, len(PICTURES)), np.float32).tolist()  # type: ignore[no-any-return]
 
 
-def _register(database: Database, name: str, encoders: Sequence[Encoder], outputs: Outputs, seed: int = 0) -> None:
+def _register(
+    database: Database, name: str, encoders: Sequence[Encoder], outputs: Outputs, seed: int = 0, scale: float = 1.0
+) -> None:
     width = sum(encoder.width for encoder in encoders)
     new = NewVersion(
         name=name,
@@ -89,16 +95,16 @@ def _register(database: Database, name: str, encoders: Sequence[Encoder], output
         parameters=width * max(len(outputs.classes), 1),
         environment={"keras": "3"},
         weights=b"weights",
-        onnx=_graph(width, len(outputs.classes), seed),
+        onnx=_graph(width, len(outputs.classes), seed, scale),
         keras=b"keras",
     )
     with database.write() as connection:
         models.register(connection, new)
 
 
-def _graph(width: int, classes: int, seed: int) -> bytes:
+def _graph(width: int, classes: int, seed: int, scale: float) -> bytes:
     """Weigh every column by another number, so that no two may change places."""
-    weights = np.random.default_rng([seed, width]).normal(size=(width, classes or 1)) / width
+    weights = np.random.default_rng([seed, width]).normal(size=(width, classes or 1)) * scale / width
     nodes = [helper.make_node("MatMul", ["x", "w"], ["sum"])]
     if classes:
         nodes.append(helper.make_node("Cast", ["sum"], ["logits"], to=TensorProto.FLOAT))

@@ -123,7 +123,7 @@ def test_classify(client: httpx.Client) -> None:
         answered = ask(client, "/v1/models/flowers:classify", {"examples": examples[part]})
         for pairs, probabilities in zip(answered["results"], right["probabilities"][part], strict=True):
             assert [label for label, _ in pairs] == right["classes"]
-            assert np.array_equal(np.float32([score for _, score in pairs]), np.float32(probabilities))
+            assert np.array_equal(np.array([score for _, score in pairs], np.float32), np.float32(probabilities))
     context = {"signature_name": "classification", "context": {"sepal": 2.0}, "examples": [{"petal": 1.5}]}
     assert ask(client, "/v1/models/flowers/versions/1:classify", context)["results"] == [
         ask(client, "/v1/models/flowers:classify", {"examples": examples[:1]})["results"][0]

@@ -27,6 +27,7 @@ from tests.factories import stored_job
 from tests.predictions import read, register, result_table, store_numbers, store_table, submit
 from tests.training.attempts import add_table, ask, finish, losses_of, lost, run, start, told, wait_until
 from tests.training.support import output_of, start_python
+from tests.training.test_database_trouble import break_writes
 from workers.lease import Cancelled, Lease, Leaving
 from workers.prediction import Prediction
 
@@ -307,6 +308,21 @@ def test_part_whose_commit_was_not_answered_is_stored_once(sqlite_database: Data
         with sqlite_database.write() as connection:
             predictions.add_part(connection, held, Progress(5, 0.5, 1.0, 5.0), SavedState(b"part", 5, 0))
     assert parts(sqlite_database) == [5]
+
+
+@pytest.mark.parametrize("after_commit", [False, True], ids=["nothing stored", "answer lost"])
+def test_prediction_outlives_a_database_that_fails(database: Database, *, after_commit: bool) -> None:
+    register(database)
+    store_numbers(database, 10)
+    submit(database)
+    break_writes(database, 2, "checkpoints", after_commit=after_commit)
+    run_in_parts(database)
+    break_writes(database, 1, "blob_parts", after_commit=after_commit)
+    submit(database, "p2", keep=["a"])
+    run(database, "p2")
+    for prediction_id in ("p1", "p2"):
+        assert read(database, prediction_id).attempts == 1
+        assert result_table(database, prediction_id).num_rows == 10
 
 
 def test_cancel_is_heard_in_the_middle(database: Database) -> None:

@@ -56,7 +56,7 @@ def assert_same(name: str, continued: Watched, done: int, words: str) -> None:
     assert whole.trained.onnx == continued.trained.onnx, words
     assert whole.trained.weights == continued.trained.weights, words
     assert whole.measured[done:] == continued.measured, words
-    for said in ("best_epoch", "best_metrics", "test_metrics", "parity", "environment_changes"):
+    for said in ("best_epoch", "best_metrics", "test_metrics", "calibration", "parity", "environment_changes", "keras"):
         assert getattr(whole.trained, said) == getattr(continued.trained, said), words
 
 

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.domain.cells import Coded, numbers_among
 from service.domain.encoders import (
     DAY_PARTS,
     TIME_PARTS,
@@ -69,6 +70,26 @@ def test_numbers_as_categories_are_known_as_integers_and_floats() -> None:
     expected = [[1, 0, 0], [0, 1, 0]]
     assert encoder.encode(np.array([1, 2])).tolist() == expected
     assert encoder.encode(np.array([1.0, 2.0, np.nan])).tolist() == [*expected, [0, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    "encoder", [CategoricalEncoder("c", ("x", "y"), other=other, gaps=True) for other in (False, True)]
+)
+def test_coded_cells_are_encoded_as_cells_are(encoder: CategoricalEncoder) -> None:
+    cells = ["y", None, "new", "x", "y"]
+    coded = Coded(("x", "new", "y"), np.array([2, -1, 1, 0, 2], np.int32))
+    np.testing.assert_array_equal(encoder.encode(objects(*cells)), encoder.encode(coded))
+    np.testing.assert_array_equal(encoder.encode(objects(*cells[1:3])), encoder.encode(coded[1:3]))
+
+
+def test_moments_are_encoded_as_their_texts_are() -> None:
+    encoder = DateEncoder("d", "iso", has_time=True, gaps=True, fill=tuple(range(9)))
+    moments = np.array(["2020-02-29T18:00", "NaT"], "datetime64[us]")
+    np.testing.assert_array_equal(encoder.encode(objects("2020-02-29T18:00", None)), encoder.encode(moments))
+
+
+def test_numbers_among_words_for_gaps_are_finite() -> None:
+    assert numbers_among(("?", "-999", "1e3", "nan", "inf", "")) == {-999.0, 1000.0}
 
 
 def test_robust_scaling_bends_far_values_softly() -> None:

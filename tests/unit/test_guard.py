@@ -25,7 +25,7 @@ def guard_of(inputs: Inputs = PLAIN, **known: bool) -> InputGuard:
 def rows_of(inputs: Inputs, count: int, shift: float = 0.0, seed: int = 0) -> NDArray[np.float64]:
     """Rows as training saw them, or shifted by so many standard deviations."""
     standard = np.random.default_rng(seed).normal(size=(count, len(inputs.mean)))
-    return (standard + shift) * np.array(inputs.scale) + np.array(inputs.mean)
+    return np.asarray((standard + shift) * np.array(inputs.scale) + np.array(inputs.mean))
 
 
 def taken(guard: InputGuard, *batches: NDArray[np.float64]) -> InputGuard:
@@ -33,6 +33,14 @@ def taken(guard: InputGuard, *batches: NDArray[np.float64]) -> InputGuard:
         guard.take(batch)
     guard.digest()
     return guard
+
+
+def said(guard: InputGuard) -> tuple[str, ...]:
+    return guard.warnings
+
+
+def has_news(guard: InputGuard) -> bool:
+    return guard.is_changed
 
 
 def test_bounds_are_eight_deviations_from_the_mean() -> None:
@@ -126,19 +134,19 @@ def test_only_about_the_last_thousand_rows_count(batch: int) -> None:
     guard.digest()
     assert RECENT_ROWS <= guard.recent.rows < RECENT_ROWS + 100
     assert np.abs(guard.recent.mean).max() < 0.2
-    assert guard.warnings == ()
+    assert said(guard) == ()
 
 
 def test_warning_of_drift_comes_with_a_hundred_rows_and_goes_when_rows_are_as_in_training_again() -> None:
     guard = taken(guard_of(), rows_of(PLAIN, 99, shift=0.5))
-    assert guard.warnings == ()
+    assert said(guard) == ()
     [warning] = taken(guard, rows_of(PLAIN, 1, shift=0.5)).warnings
     assert warning.startswith("the last 100 rows, standardized as in training, have mean 0.")
-    assert guard.warnings != taken(guard, rows_of(PLAIN, 200, shift=0.5)).warnings != ()
+    taken(guard, rows_of(PLAIN, 200, shift=0.5))
     guard.digest()
-    assert guard.warnings != ()
+    assert said(guard) not in ((), (warning,))
     taken(guard, *(rows_of(PLAIN, 1, seed=seed) for seed in range(1200)))
-    assert guard.warnings == ()
+    assert said(guard) == ()
 
 
 def test_rows_that_vary_too_little_are_said_too() -> None:
@@ -162,14 +170,14 @@ def test_share_of_unseen_categories_is_over_the_last_thousand_rows() -> None:
         guard.digest()
 
     ask(90, c=5)
-    assert guard.warnings == ()  # few rows
+    assert said(guard) == ()  # few rows
     ask(10, c=1)
     assert guard.recent.unseen_share == {"c": 0.06}
-    assert guard.warnings == ("column 'c': 6% of the last 100 rows hold categories unknown to training",)
+    assert said(guard) == ("column 'c': 6% of the last 100 rows hold categories unknown to training",)
     for _ in range(900):
         ask(1)
     assert guard.recent.unseen_share == {"c": 0.006}
-    assert guard.warnings == ()
+    assert said(guard) == ()
     for _ in range(110):
         ask(1)
     assert guard.recent.unseen_share == {}
@@ -180,15 +188,15 @@ def test_share_of_unseen_categories_is_over_the_last_thousand_rows() -> None:
 
 def test_news_are_told_once_and_add_up_to_the_counts() -> None:
     guard = guard_of(CATEGORIES)
-    assert not guard.is_changed
+    assert not has_news(guard)
     total: dict[str, Any] = {"rows": 0, "far": 0, "unseen": 0}
     for number in range(1, 4):
         guard.take(np.zeros((number, 3)))
         guard.take_unseen(number, {"c": 1})
         guard.look_at(np.array([[0, 0, 100.0]]))
-        assert guard.is_changed
+        assert has_news(guard)
         news = guard.news()
-        assert not guard.is_changed
+        assert not has_news(guard)
         assert news == {"rows": number, "far_rows": 1, "far": {"n": 1}, "unseen": {"c": 1}}
         total = {"rows": total["rows"] + number, "far": total["far"] + 1, "unseen": total["unseen"] + 1}
     assert guard.counts() == {"rows": 6, "far_rows": 3, "far": {"n": 3}, "unseen": {"c": 3}}

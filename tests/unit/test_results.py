@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.domain.encoders import Coded
+from service.domain.cells import Coded
 from service.domain.models import Outputs
 from service.domain.predictions import ResultColumns
 from service.domain.table import Table

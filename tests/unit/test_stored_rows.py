@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.domain.encoders import BooleanEncoder, CategoricalEncoder, Coded, DateEncoder, Encoder, NumericEncoder
+from service.domain.cells import Coded
+from service.domain.encoders import BooleanEncoder, CategoricalEncoder, DateEncoder, Encoder, NumericEncoder
 from service.domain.models import Inputs
 from service.inference.findings import RowFindings
 from service.inference.rows import check

@@ -141,7 +141,7 @@ def _check_type(name: str, kind: Any) -> None:
 
 def _add(column: NumberColumn | CodedColumn, array: Any) -> None:
     if isinstance(column, CodedColumn):
-        column.add(_checked_views(array))
+        column.add(_without_views(array))
         return
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
@@ -153,13 +153,20 @@ def _add(column: NumberColumn | CodedColumn, array: Any) -> None:
     column.add(array)
 
 
-def _checked_views(array: Any) -> Any:
-    """Refuse views of text that take more than a body may have: any number of them may show the same bytes."""
-    if pa.types.is_string_view(array.type):
-        lengths = np.frombuffer(array.buffers()[1], np.int32)[::4][array.offset : array.offset + len(array)]
-        if (total := int(lengths.sum(dtype=np.int64))) > limits.MAX_BODY_BYTES:
-            raise limits.too_much(f"has {total:,} bytes of text", f"{limits.MAX_BODY_BYTES:,} bytes")
-    return array
+def _without_views(array: Any) -> Any:
+    """Return text that comes as views, which Arrow cannot take apart, as text of its own.
+
+    Raises:
+        InvalidRows: it would take more than a body may have: any number of views may show the same bytes.
+    """
+    if pa.types.is_dictionary(array.type) and pa.types.is_string_view(array.type.value_type):
+        return pa.DictionaryArray.from_arrays(array.indices, _without_views(array.dictionary))
+    if not pa.types.is_string_view(array.type):
+        return array
+    lengths = np.frombuffer(array.buffers()[1], np.int32)[::4][array.offset : array.offset + len(array)]
+    if (total := int(lengths.sum(dtype=np.int64))) > limits.MAX_BODY_BYTES:
+        raise limits.too_much(f"has {total:,} bytes of text", f"{limits.MAX_BODY_BYTES:,} bytes")
+    return array.cast(pa.large_string())
 
 
 def _json_values(cells: Any) -> list[Category | None]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
@@ -28,20 +29,25 @@ BLOCK_BYTES = 4 << 20
 """A row may take as much."""
 MAX_HEADER_BYTES = 1 << 20
 
+LF, CR, QUOTE = b'\n\r"'
+
 _BOOLEANS = {"true": True, "false": False}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d{1,300}", re.ASCII)
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _RAGGED = re.compile(r"CSV parse error: Row #(\d+): Expected (\d+) columns, got (\d+)")
 _SOMETHING = re.compile(rb"\S")
+_ROW = re.compile(rb"[^\r\n]")
 
 
 class _NotAllNumbers(Exception):
     """A cell of a column of numbers is none, or a gap that Arrow does not know."""
 
 
-def read(body: bytes | bytearray, served: Served, *, header: bool = True) -> CheckedRows:
-    """Read rows; an empty cell is a gap, and so are the words that are one in an uploaded table.
+def read(
+    body: bytes | bytearray, served: Served, *, header: bool = True, block_bytes: int = BLOCK_BYTES
+) -> CheckedRows:
+    """Read rows, as many at once as ``block_bytes`` hold; a gap is an empty cell or a word that is one in an upload.
 
     Raises:
         MalformedRequest: it is no CSV in UTF-8.
@@ -58,22 +64,22 @@ def read(body: bytes | bytearray, served: Served, *, header: bool = True) -> Che
     chosen = choose(names, served, ADVICE)
     _check_quotes(body, start)
     try:
-        return _read(body, start, names, served, chosen)
+        return _read(body, _blocks(body, start, block_bytes), names, served, chosen)
     except _NotAllNumbers:  # by their different texts it is found out which cells are wrong, if any
-        return _read(body, start, names, served, chosen, as_numbers=False)
+        return _read(body, _blocks(body, start, block_bytes), names, served, chosen, as_numbers=False)
 
 
 def _read(
     body: bytes | bytearray,
-    start: int,
+    blocks: Iterator[tuple[int, int]],
     names: Sequence[str],
     served: Served,
     chosen: Chosen,
     *,
     as_numbers: bool = True,
 ) -> CheckedRows:
-    """Read the rows that begin at a byte; ``as_numbers`` reads columns of numbers as such at once."""
-    allowance, most = TextAllowance(), min(MAX_ROWS, body.count(b"\n", start) + body.count(b"\r", start) + 1)
+    """Read the rows in some blocks; ``as_numbers`` reads columns of numbers as such at once."""
+    allowance, most = TextAllowance(), min(MAX_ROWS, body.count(b"\n") + body.count(b"\r") + 1)
     columns: dict[str, NumberColumn | CodedColumn] = {}
     for encoder in served.version.inputs.encoders:
         if encoder.name in chosen.places:
@@ -83,16 +89,16 @@ def _read(
     types = {name: pa.float64() if type(found) is NumberColumn else text for name, found in columns.items()}
     converting = pacsv.ConvertOptions(column_types=types, include_columns=list(types), null_values=_gap_words(served))
     rows = 0
-    for begin, end in _blocks(body, start):
+    for begin, end in blocks:
         block = _read_block(body, begin, end, names, converting, rows)
         rows += block.num_rows
         limits.check_shape(rows, len(names))
         for column, cells in zip(columns.values(), block.columns, strict=True):
-            column.add(cells.combine_chunks())
+            column.add(cells.chunk(0))  # there is one, for Arrow's block is as large as this one
     return check(served, columns, rows, chosen)
 
 
-def _blocks(body: bytes | bytearray, start: int) -> Iterator[tuple[int, int]]:
+def _blocks(body: bytes | bytearray, start: int, size: int) -> Iterator[tuple[int, int]]:
     """Cut the rows that begin at a byte into blocks of whole rows; blocks of blank lines are left out.
 
     Arrow would cut by itself, but reads ahead in threads that may outlive an error, and takes a line end within quotes
@@ -101,27 +107,27 @@ def _blocks(body: bytes | bytearray, start: int) -> Iterator[tuple[int, int]]:
     Raises:
         MalformedRequest: a row is longer than a block.
     """
-    while _SOMETHING.search(body, start):
+    while _ROW.search(body, start):
         end = len(body)
-        if end - start > BLOCK_BYTES:
-            end = _row_end(body, start, start + BLOCK_BYTES)
-        if _SOMETHING.search(body, start, end):
+        if end - start > size:
+            end = _row_end(body, start, start + size)
+        if _ROW.search(body, start, end):
             yield start, end
         start = end
 
 
 def _row_end(body: bytes | bytearray, start: int, end: int) -> int:
     """Return where the last row ends that ends before a byte: at a line end with an even number of quotes before it."""
-    quotes = body.count(b'"', start, end)
-    while True:
-        last = max(body.rfind(b"\n", start, end), body.rfind(b"\r", start, end))
-        if last < 0:
-            problem = f"the body holds a row of more than {BLOCK_BYTES:,} bytes, or a quote in a cell without quotes"
-            raise MalformedRequest(f"{problem}; send {WANTED}")
-        quotes -= body.count(b'"', last, end)
-        if quotes % 2 == 0:
-            return last + (2 if body[last : last + 2] == b"\r\n" else 1)
-        end = last
+    block = np.frombuffer(body, np.uint8, end - start, start)
+    ends = (block == LF) | (block == CR)
+    if body.find(b'"', start, end) >= 0:
+        ends &= ~np.logical_xor.accumulate(block == QUOTE)
+    places = np.flatnonzero(ends)
+    if not len(places):
+        problem = f"the body holds a row of more than {end - start:,} bytes, or a quote in a cell without quotes"
+        raise MalformedRequest(f"{problem}; send {WANTED}")
+    last = start + int(places[-1])
+    return last + (2 if body[last : last + 2] == b"\r\n" else 1)
 
 
 def _read_block(
@@ -196,9 +202,8 @@ def _fault(body: bytes | bytearray, first_row: int, message: str) -> Exception:
     """Return the error that says what is wrong with a body that Arrow could not read."""
     if ragged := _RAGGED.match(message):
         row, wanted, came = map(int, ragged.groups())
-        return InvalidRows(
-            [row_problem(row - 1, f"has {came:,} cell(s), separated by commas; it must have {wanted:,}")]
-        )
+        problem = f"has {came:,} cell(s), separated by commas; it must have {wanted:,}"
+        return InvalidRows([row_problem(first_row + row - 1, problem)])
     if "invalid UTF8" in message:
         return _not_utf8(body)
     if "conversion error" in message:

@@ -63,7 +63,7 @@ class NumberColumn:
     end: int = 0
 
     def add(self, array: Any) -> None:
-        """Take some cells, an Arrow array of numbers; a gap becomes NaN, and nothing is copied where all come at once."""
+        """Take some cells, an Arrow array of numbers; a gap becomes NaN; nothing is copied if all come at once."""
         numbers = array.to_numpy(zero_copy_only=False)
         if self.values is None and len(numbers) == self.rows:
             self.values = numbers

@@ -178,10 +178,12 @@ def _csv_rows(served: Served, body: bytes, has_header: bool | None) -> CheckedRo
         raise _refused("the body is empty; send lines of values, which may follow one with the names of the columns")
     if has_header is None:
         has_header = _names_columns(served, lines[0])
-    rows = _in_order(served, lines[0], lines[1:]) if has_header else lines
-    wrong = next((place for place, row in enumerate(rows) if len(row) != served.width), None)
+    width = len(lines[0]) if has_header else served.width
+    given = lines[1:] if has_header else lines
+    wrong = next((place for place, row in enumerate(given) if len(row) != width), None)
     if wrong is not None:
-        raise _refused(f"line {wrong + 1} has {len(rows[wrong])} values; the model takes {served.width}")
+        raise _refused(f"row {wrong} has {len(given[wrong])} values; it must have {width}")
+    rows = _in_order(served, lines[0], given) if has_header else given
     check_size(served, len(rows))
     encoders = served.version.inputs.encoders
     cells = {

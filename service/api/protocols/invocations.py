@@ -67,7 +67,8 @@ async def invocations(request: Request, model: ModelQuery = None, target: ModelH
     content_type = read_content_type(headers.get("content-type"))
     body = await request.body()
     begun = time.perf_counter_ns()
-    served = await _find(request, model or target or services.default_model)
+    named = next((word for word in (model, target, services.default_model) if word is not None), None)
+    served = await _find(request, named)
     rows = await in_turn(services, len(body), partial(read_rows, served, body, content_type, services.max_json_bytes))
     read_at = time.perf_counter_ns()
     try:

@@ -1,0 +1,44 @@
+"""Raw cells of a column as encoders take them: by their different values, and which of them stand for a missing one."""
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Category = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """A column by its different cells: whatever holds for a cell has to be found out but once."""
+
+    cells: Sequence[Category]
+    codes: NDArray[np.int32]
+    """Places in ``cells``, (rows,); -1 where the cell is missing."""
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, part: slice) -> "Coded":
+        return Coded(self.cells, self.codes[part])
+
+    def spread(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Give every row what its cell stands for; ``values`` has one for each different cell, and one for a gap."""
+        return values[self.codes]  # -1 is the place of the last one
+
+
+RawColumn = NDArray[Any] | Coded
+"""Raw cells, (rows,); those of categories may be coded."""
+
+
+def numbers_among(words: Sequence[str]) -> set[float]:
+    """Return the numbers among the words that stand for a missing cell, such as -999."""
+    found = set()
+    for word in words:
+        with suppress(ValueError):
+            found.add(float(word))
+    return {number for number in found if math.isfinite(number)}
