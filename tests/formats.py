@@ -2,6 +2,7 @@
 
 import io
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -60,7 +61,7 @@ def card(encoders: Sequence[Encoder], outputs: Outputs, name: str = "m") -> dict
     width = sum(encoder.width for encoder in encoders)
     return {
         "name": name,
-        "job_id": f"job of {name}",
+        "job_id": secrets.token_hex(10),
         "spec": {"dataset": "iris"},
         "data_sha256": None,
         "inputs": Inputs(tuple(encoders), (0.0,) * width, (1e6,) * width),

@@ -30,9 +30,11 @@ from service.inference.rows import CheckedRows
 from service.inference.strict_rows import read_fields
 from service.use_cases import insight
 from service.use_cases.predict import Answer, answer, check_size
-from service.use_cases.serving import Served, Serving
+from service.use_cases.serving import Served
 
 JSON = "application/json"
+MOST_CELLS = 16 * 1024
+"""So many cells of rows are looked at in a few milliseconds; with more, others would wait."""
 _VALUE = {"type": ["number", "boolean", "string", "null"]}
 Instances = Annotated[
     list[Any],
@@ -100,10 +102,9 @@ class PredictRoute(StrictRoute):
                 strict = StrictRequest(request.scope, request.receive)
                 if len(body := await strict.body()) > LARGE_BODY_BYTES:
                     wanted = wanted_by(request)
-                    large = await services.gathering.in_thread(lambda: _answer_large(services.serving, body))
+                    large = await services.gathering.in_thread(lambda: _answer_large(services, body))
                     if large is not None:
                         return await respond(services, wanted, *large)
-                    _check_length(len(body), services.max_json_bytes)
                 return await usual(strict)
 
         return handle
@@ -131,7 +132,9 @@ async def predict(body: PredictRequest, request: Request, services: ServicesDepe
     wanted = wanted_by(request)
     served = await find_served(services, body.model, body.version, body.alias)
     check_size(served, len(body.instances))
-    checked = served.reader.check(body.instances)
+    check = partial(served.reader.check, body.instances)
+    are_few = len(body.instances) * served.width <= MOST_CELLS
+    checked = check() if are_few else await services.gathering.in_thread(check)
     if body.uncertainty is None and not body.explain:
         return await respond(services, wanted, served, await services.gathering.answer(served, checked))
     _check_is_json(wanted.name)
@@ -161,13 +164,16 @@ def _check_is_json(wanted: str) -> None:
         raise InvalidInput([Violation("header/Accept", detail)])
 
 
-def _answer_large(serving: Serving, body: bytes) -> tuple[Served, Answer] | None:
+def _answer_large(services: Services, body: bytes) -> tuple[Served, Answer] | None:
     """Answer a large body that is in order; None where it has to be read strictly.
 
     Raises:
         SelfnormError: there is no such model, or it cannot take the rows.
+        HTTPException: it is too large for one that holds more than rows of numbers.
     """
     numbers = read_many_rows(body, "instances")
+    if numbers is None:
+        _check_length(len(body), services.max_json_bytes)
     fields = read_fields(body) if numbers is None else numbers[0]
     rows = fields.pop("instances", None) if fields is not None and numbers is None else None
     try:
@@ -176,7 +182,7 @@ def _answer_large(serving: Serving, body: bytes) -> tuple[Served, Answer] | None
         return None
     if numbers is None and not isinstance(rows, list):
         return None
-    served = serving.find(asked.model, asked.version, asked.alias)
+    served = services.serving.find(asked.model, asked.version, asked.alias)
     if numbers is not None:
         check_size(served, len(numbers[1]))
         return served, answer(served, served.reader.check_matrix(numbers[1]))

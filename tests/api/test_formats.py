@@ -75,7 +75,10 @@ def test_answers_in_every_format_say_the_same(client: TestClient, database: Data
 def test_columns_of_every_kind_are_taken_from_a_table(client: TestClient, database: Database) -> None:
     register(database, MIXED)
     names = [encoder.name for encoder in MIXED]
-    rows = [[None, 2, "00202", 2.5, True, None, "31.12.1999"], [-999, 3, "pilot", 1, None, False, "2020-01-31"]]
+    rows: list[list[Any]] = [
+        [None, 2, "00202", 2.5, True, None, "31.12.1999"],
+        [-999, 3, "pilot", 1, None, False, "2020-01-31"],
+    ]
     wanted = by_json(client, rows).json()
     assert len(wanted["warnings"]) == 1
     for kind, body in {CSV: csv_body(names, rows), NDJSON: ndjson_body(rows)}.items():
@@ -202,7 +205,7 @@ def test_body_that_is_wrong_is_refused_with_the_reason(
 
 def test_answer_that_is_no_number_is_refused(client: TestClient, database: Database) -> None:
     register(database, NUMBERS, CLASSES)
-    huge = npy_body(np.array([[0.0, 0.0, 0.0], [3e38, 3e38, 3e38]]))
+    huge = npy_body(np.array([[0.0, 0.0, 0.0], [-3e38, -3e38, -3e38]]))
     assert [item["pointer"] for item in problem(ask(client, huge, NPY), 422)["errors"]] == ["#/instances/1"]
 
 

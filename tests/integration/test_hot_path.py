@@ -1,6 +1,5 @@
 """The short way of small predictions: what it answers is what the application answers, in order and to the byte."""
 
-import asyncio
 import json
 import re
 import select
@@ -334,6 +333,25 @@ def test_next_request_waits_for_the_answer_that_is_under_way(connection: RawConn
     assert [connection.read().json()["predictions"] for _ in range(4)] == [[1.0], [2.0], [3.0], [10.0]]
 
 
+def asked(place: int, value: float) -> bytes:
+    """One of four kinds of requests, by the place of its connection."""
+    match place % 4:
+        case 0:
+            return request("numbers", [value, 0.5])
+        case 1:
+            return request("numbers", [value, 0], [0, value])
+        case 2:
+            return request("inverse", [0 if place % 8 == 2 else 8 / (1 + place)])
+        case _:
+            return request("mixed", ["Rome", value, False])
+
+
+def expected(place: int, value: float) -> list[float] | None:
+    """Its answer; None where it has none."""
+    inverse = None if place % 8 == 2 else [1 / (8 / (1 + place))]
+    return ([value + 0.5], [value, value], inverse, [0.5 * (1 + value)])[place % 4]
+
+
 def test_two_hundred_connections_each_get_their_own_answers(api: ApiProcess) -> None:
     with connected(api.port) as opened:
         opened.ask(request("numbers", [0, 0]))
@@ -342,30 +360,14 @@ def test_two_hundred_connections_each_get_their_own_answers(api: ApiProcess) -> 
     connections = [RawConnection(api.port) for _ in range(200)]
     for turn in range(5):
         for place, opened in enumerate(connections):
-            value = place + 1000 * turn
-            match place % 4:
-                case 0:
-                    opened.send(request("numbers", [value / 1000, 0.5]))
-                case 1:
-                    opened.send(request("numbers", [value / 1000, 0], [0, value / 1000]))
-                case 2:
-                    opened.send(request("inverse", [0 if place % 8 == 2 else 8 / (1 + place)]))
-                case _:
-                    opened.send(request("mixed", ["Rome", value / 1000, False]))
+            opened.send(asked(place, (place + 1000 * turn) / 1000))
         for place, opened in enumerate(connections):
-            answer, value = opened.read(), (place + 1000 * turn) / 1000
-            match place % 4:
-                case 0:
-                    assert answer.json()["predictions"] == [value + 0.5]
-                case 1:
-                    assert answer.json()["predictions"] == [value, value]
-                case 2 if place % 8 == 2:
-                    assert answer.status == 422
-                    assert "row 0 has values too far" in answer.json()["errors"][0]["detail"]
-                case 2:
-                    assert answer.json()["predictions"] == [1 / (8 / (1 + place))]
-                case _:
-                    assert answer.json()["predictions"] == [0.5 * (1 + value)]
+            answer, wanted = opened.read(), expected(place, (place + 1000 * turn) / 1000)
+            if wanted is None:
+                assert answer.status == 422
+                assert "row 0 has values too far" in answer.json()["errors"][0]["detail"]
+            else:
+                assert answer.json()["predictions"] == wanted
     for opened in connections:
         opened.close()
 
@@ -461,8 +463,3 @@ def test_smaller_limits_hold_on_the_short_way_too(sqlite_file: Path, tmp_path: P
         assert connection.ask(request("numbers", [1, 2])).status == 200
         assert took_short_way(connection, request("numbers", [1, 2]))
         assert connection.ask(request("numbers", *[[1, 2]] * 100)).status == 413
-
-
-def test_process_answers_under_asyncio_too() -> None:
-    """What the short way relies on of uvicorn is not the loop's own."""
-    assert asyncio.Protocol
