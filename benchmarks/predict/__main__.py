@@ -4,6 +4,7 @@ The status is 1 if a bar is missed. It needs Linux and wrk.
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 
@@ -29,6 +30,7 @@ def main() -> int:
     wanted = parser.parse_args()
     names = MEASURES if "all" in wanted.measures else dict.fromkeys(wanted.measures)
     wrk.program()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server is left behind
     figures = []
     for name in names:
         print(f"\n== {name}; {report.machine()}", flush=True)

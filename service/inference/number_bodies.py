@@ -43,7 +43,7 @@ def read_rows(body: bytes, name: str) -> tuple[dict[str, Any], NDArray[np.float6
     """
     try:
         return _read_rows(body, name)
-    except (ValueError, TypeError, RuntimeError, KeyError):
+    except (ValueError, TypeError, RuntimeError, KeyError, AttributeError):
         _parsers.parser = simdjson.Parser()  # the error may still hold what the other one gave
         return None
 
@@ -65,7 +65,7 @@ def read_tensor(body: bytes) -> NumberTensor | None:
     """
     try:
         return _read_tensor(body)
-    except (ValueError, TypeError, RuntimeError, KeyError):
+    except (ValueError, TypeError, RuntimeError, KeyError, AttributeError):
         _parsers.parser = simdjson.Parser()
         return None
 

@@ -24,6 +24,14 @@ def run_tensorflow_serving(asked: dict[str, Any]) -> dict[str, Any]:
     return _run([sys.executable, PROGRAMS / "tensorflow_messages.py"], asked, environment)
 
 
+def run_snippets(program: str) -> str:
+    """Run what a page of documentation shows, and return what it prints."""
+    command = [_installed("bin/python"), "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
 def _installed(part: str) -> Path:
     path = ENVIRONMENT / part
     if not path.exists():

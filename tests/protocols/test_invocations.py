@@ -1,5 +1,6 @@
 """/ping and /invocations, as MLflow's scoring server and SageMaker's containers have them."""
 
+import gzip
 import json
 import shutil
 from collections.abc import Iterator
@@ -130,6 +131,12 @@ def test_answers_as_csv(client: httpx.Client, right: dict[str, Any]) -> None:
     assert leavers.text.splitlines() == [words[label] for label in predicted(client, "leavers", DATA)["predictions"]]
     for accept in ("application/json", "*/*", "application/json, text/csv", "text/csv;q=0.1, application/json"):
         assert asked(client, {"instances": DATA}, Accept=accept) == right
+
+
+def test_compressed_bodies(client: httpx.Client, right: dict[str, Any]) -> None:
+    packed = {"Content-Encoding": "gzip"}
+    assert asked(client, gzip.compress(json.dumps({"instances": DATA}).encode()), **packed) == right
+    assert asked(client, gzip.compress(CSV_LINES.encode()), CSV, **packed) == right
 
 
 def test_a_body_without_a_type_is_json(client: httpx.Client, right: dict[str, Any]) -> None:

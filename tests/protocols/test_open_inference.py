@@ -496,6 +496,20 @@ def test_failed_requests_are_counted_where_the_network_failed(client: httpx.Clie
     assert after["success"] == before["success"]
 
 
+def test_shapes_without_measure(client: httpx.Client) -> None:
+    assert "has more than 8 dimensions" in refusal(client, of(shape=[10**18] * 100_000))
+    assert "at most 8,388,608 cells are answered at once" in refusal(client, of(shape=[2**64 - 1] * 8))
+    raw = b"\x00" * 8_400_000
+    item = {"name": "x", "shape": [600_000, 14], "datatype": "INT8", "parameters": {"binary_data_size": len(raw)}}
+    content, headers = binary({"inputs": [item]}, raw)
+    assert "has 8,400,000 cells in input 'x'" in refusal(client, content, headers=headers)
+    for datatype in ("BYTES", "BOOL"):
+        item = {"name": "job", "shape": [100_001], "datatype": datatype, "parameters": {"binary_data_size": 400_004}}
+        content, headers = binary({"inputs": [item]}, b"\x00" * 400_004)
+        found = refusal(client, content, "/v2/models/people/infer", headers=headers)
+        assert "the request has 100,001 rows; at most 100,000" in found
+
+
 def test_large_requests(client: httpx.Client) -> None:
     rows = houses(9000)
     raw = np.array(rows, np.float32).tobytes()

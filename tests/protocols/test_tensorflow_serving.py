@@ -1,6 +1,7 @@
 """TensorFlow Serving's REST API, as its documentation and its source have it."""
 
 import base64
+import gzip
 import json
 from typing import Any
 
@@ -222,6 +223,7 @@ def test_models_that_there_are_not(client: httpx.Client, path: str, status: int,
         ([1], "Is not object"),
         ({}, "Missing 'inputs' or 'instances' key"),
         ({"instances": HOUSES, "inputs": HOUSES}, "expecting only one of 'inputs' or 'instances' keys to exist"),
+        ({"instances": {"a": [], "b": [[1]]}}, "Excepting 'instances' to be an list/array"),
         ({"instances": 1}, "Excepting 'instances' to be an list/array"),
         ({"instances": []}, "No values in 'instances' array"),
         ({"inputs": []}, "has no rows; send at least one"),
@@ -272,6 +274,14 @@ def test_tables_that_cannot_be_taken(client: httpx.Client, body: Any, text: str)
 )
 def test_examples_that_cannot_be_taken(client: httpx.Client, body: Any, text: str) -> None:
     assert text in refusal(client, "/v1/models/flowers:classify", body)
+
+
+def test_compressed_bodies(client: httpx.Client) -> None:
+    content = json.dumps({"instances": HOUSES}).encode()
+    answer = client.post(NUMBERS, content=gzip.compress(content), headers={"Content-Encoding": "gzip"})
+    assert answer.json() == {"predictions": expected(client, "houses", HOUSES)}
+    answer = client.post(NUMBERS, content=content, headers={"Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.json()) == (400, {"error": "the body is not compressed as gzip has it"})
 
 
 def test_many_rows(client: httpx.Client) -> None:

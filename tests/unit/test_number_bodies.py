@@ -55,6 +55,7 @@ def test_numbers_are_read_as_the_strict_reader_reads_them(rows: list[list[float]
         [["1"]],
         [{"a": 1}],
         {"a": 1},
+        {"a": [], "b": [[1]]},
         7,
         None,
         "x",

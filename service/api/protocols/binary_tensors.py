@@ -58,7 +58,7 @@ def read_texts(name: str, raw: memoryview, count: int, model: str) -> list[str |
     content = bytes(raw)
     texts: list[str | None] = []
     start = 0
-    while start < len(content):
+    while start < len(content) and len(texts) <= count:  # one too many is enough to say so
         stop = _end_of_text(name, content, start)
         try:
             texts.append(content[start + LENGTH_BYTES : stop].decode("utf-8"))

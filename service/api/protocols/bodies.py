@@ -20,6 +20,7 @@ Result = TypeVar("Result")
 EITHER_HEADER = zlib.MAX_WBITS | 32
 """For zlib: a gzip or a zlib header, whichever comes."""
 NO_HEADER = -zlib.MAX_WBITS
+PLAIN = ("", "identity")
 ZLIB_FORMS = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 
 
@@ -89,12 +90,19 @@ def _read_with_gaps(body: bytes) -> Any:
     return value
 
 
-def decompress(body: bytes, encoding: str, limit: int) -> bytes:
-    """Return a body as it was before it was compressed, by gzip or deflate.
+def size_to_read(body: bytes, encoding: str) -> int:
+    """Return how large a body counts: a compressed one is large, for nobody knows what comes out of it."""
+    return len(body) if encoding in PLAIN else LARGE_BODY_BYTES + 1
+
+
+def unpacked(body: bytes, encoding: str, limit: int) -> bytes:
+    """Return a body as it was before it was compressed, by gzip or deflate or not at all.
 
     Raises:
         Refused: another encoding, bytes that are not of it, or more than the limit come out.
     """
+    if encoding in PLAIN:
+        return body
     if encoding not in ZLIB_FORMS:
         headers = {"Accept-Encoding": "gzip, deflate"}
         raise Refused(HTTPStatus.NOT_IMPLEMENTED, "Unsupported compression type", headers)

@@ -19,6 +19,11 @@ def services_of(request: Request) -> Services:
     return services
 
 
+def encoding_of(request: Request) -> str:
+    """Return how a body was compressed."""
+    return request.headers.get("content-encoding", "").strip().lower()
+
+
 def statistics_of(request: Request) -> Statistics:
     """Return the counts of this process."""
     statistics: Statistics = request.app.state.statistics

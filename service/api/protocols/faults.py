@@ -14,8 +14,8 @@ from service.api.dependencies import Services
 from service.api.errors import PROBLEM_TYPE
 from service.domain.errors import InvalidInput
 
-ROWS = "#/instances"
-"""Where the native route has its rows, which is nowhere in these protocols."""
+ROWS = ("#", "#/instances")
+"""What the native route calls its rows as a whole."""
 
 
 class Refused(Exception):
@@ -110,5 +110,5 @@ def mlflow_error(status: int, text: str) -> bytes:
 
 
 def _details(error: InvalidInput) -> str:
-    """Return what is wrong with rows, without the places where the native route would have them."""
-    return "; ".join(f"the request {item.detail}" if item.pointer == ROWS else item.detail for item in error.violations)
+    """Return what is wrong with rows, without the places where the native route would have it."""
+    return "; ".join(f"the request {item.detail}" if item.pointer in ROWS else item.detail for item in error.violations)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from service.api.formats.limits import MAX_CELLS, too_much
 from service.api.protocols import binary_tensors
 from service.api.protocols.binary_tensors import Cells
 from service.api.protocols.bodies import NotJson, check_length, read_json
@@ -17,13 +18,14 @@ from service.api.protocols.json_members import flag, member, of_kind, parameters
 from service.api.protocols.signatures import LABEL, MATRIX, Signature, Tensor, signature_of
 from service.api.protocols.tensor_rows import Given, rows_of
 from service.domain.strict_json import MAX_DEPTH
-from service.inference.rows import CheckedRows
+from service.inference.rows import CheckedRows, check_count
 from service.use_cases.serving import Served
 
 RESERVED = "triton_"
 NULL = type(None)
 SOURCES = "'data', 'binary_data_size' in 'parameters', 'shared_memory_region' in 'parameters'"
 JSON_TYPES = {"BOOL": (frozenset({bool, NULL}), "boolean"), "BYTES": (frozenset({str, NULL}), "string")}
+MAX_DIMENSIONS = 8
 NUMBER_TYPES = frozenset({int, float, NULL})
 
 
@@ -139,18 +141,26 @@ def _read_tensor(item: dict[str, Any], name: str, raw: memoryview | None, model:
     shape = tuple(of_kind(size, "shape", int) for size in member(item, "shape", list))
     if datatype not in binary_tensors.DATATYPES:
         raise Refused(HTTPStatus.BAD_REQUEST, f"invalid datatype for input {name}")
+    if len(shape) > MAX_DIMENSIONS:
+        raise Refused(HTTPStatus.BAD_REQUEST, f"the shape of input '{name}' has more than {MAX_DIMENSIONS} dimensions")
     count = math.prod(shape)
+    if count > MAX_CELLS:
+        raise too_much(f"has {count:,} cells in input '{name}'", f"{MAX_CELLS:,} cells")
     if datatype == "BF16":
         cells: Cells = []  # no model takes it, as will be said
     elif raw is None:
         cells = _json_cells(member(item, "data", list), datatype, count)
-    elif datatype == "BYTES":
-        cells = binary_tensors.read_texts(name, raw, count, model)
-    elif datatype == "BOOL":
-        cells = binary_tensors.read_booleans(name, raw, count, model)
     else:
-        cells = binary_tensors.read_numbers(name, datatype, raw, count, model)
+        cells = _binary_cells(name, datatype, raw, count, model)
     return Given(name, datatype, shape, cells)
+
+
+def _binary_cells(name: str, datatype: str, raw: memoryview, count: int, model: str) -> Cells:
+    if datatype not in JSON_TYPES:
+        return binary_tensors.read_numbers(name, datatype, raw, count, model)
+    check_count(count)  # before each becomes an object: these are the cells of one column
+    read = binary_tensors.read_texts if datatype == "BYTES" else binary_tensors.read_booleans
+    return read(name, raw, count, model)
 
 
 def _json_cells(data: list[Any], datatype: str, count: int) -> Cells:
@@ -211,11 +221,10 @@ def _read_outputs(signature: Signature, document: dict[str, Any], model: str) ->
     """Read which outputs are wanted; where none is named, all are."""
     tensors = {tensor.name: tensor for tensor in signature.outputs}
     items = member(document, "outputs", list) if "outputs" in document else []
+    is_binary = flag(parameters_of(document), "binary_data_output")
     if not items:
-        is_binary = flag(parameters_of(document), "binary_data_output")
         yield from (Wanted(name, is_binary) for name in tensors)
     names: set[str] = set()
-    is_binary = flag(parameters_of(document), "binary_data_output")
     for item in items:
         name = member(of_kind(item, "outputs", dict), "name", str)
         if name not in tensors:

@@ -15,8 +15,8 @@ from fastapi.concurrency import run_in_threadpool
 from numpy.typing import NDArray
 
 from service.api.dependencies import find_served
-from service.api.protocols.bodies import in_turn, weighted
-from service.api.protocols.exchange import answers, errors, services_of, statistics_of
+from service.api.protocols.bodies import in_turn, size_to_read, unpacked, weighted
+from service.api.protocols.exchange import answers, encoding_of, errors, services_of, statistics_of
 from service.api.protocols.faults import ProtocolRoute, Refused, mlflow_error
 from service.api.protocols.invocation_rows import CSV, JSON, read_content_type, read_rows
 from service.api.protocols.repository import OnlyModel, can_serve
@@ -24,6 +24,7 @@ from service.api.protocols.signatures import label_text
 from service.api.protocols.views import InvocationsBody, InvocationsView, MlflowErrorView, json_body
 from service.domain.errors import InvalidRows
 from service.domain.models import MAX_VERSION, ClassLabel
+from service.inference.rows import CheckedRows
 from service.use_cases.predict import Answer
 from service.use_cases.serving import Served
 
@@ -69,7 +70,13 @@ async def invocations(request: Request, model: ModelQuery = None, target: ModelH
     begun = time.perf_counter_ns()
     named = next((word for word in (model, target, services.default_model) if word is not None), None)
     served = await _find(request, named)
-    rows = await in_turn(services, len(body), partial(read_rows, served, body, content_type, services.max_json_bytes))
+    encoding = encoding_of(request)
+
+    def read() -> CheckedRows:
+        content = unpacked(body, encoding, services.max_predict_bytes)
+        return read_rows(served, content, content_type, services.max_json_bytes)
+
+    rows = await in_turn(services, size_to_read(body, encoding), read)
     read_at = time.perf_counter_ns()
     try:
         answer = await services.gathering.answer(served, rows)

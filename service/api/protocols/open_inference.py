@@ -8,13 +8,14 @@ from importlib.metadata import version as installed_version
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from service.api.dependencies import LARGE_BODY_BYTES, find_served
+from service.api.dependencies import find_served
 from service.api.protocols import model_documents
-from service.api.protocols.bodies import accepted_encoding, compress, decompress, in_turn
+from service.api.protocols.bodies import accepted_encoding, compress, in_turn, size_to_read, unpacked
 from service.api.protocols.exchange import (
     NamePath,
     VersionPath,
     answers,
+    encoding_of,
     errors,
     json_response,
     services_of,
@@ -153,17 +154,13 @@ async def _infer(request: Request, name: str, version: str | None = None) -> Res
     body = await request.body()
     begun = time.perf_counter_ns()
     served = await find(request, name, version)
-    encoding = headers.get("content-encoding", "identity").strip()
-    is_plain = encoding in ("", "identity")
-    size = len(body) if is_plain else LARGE_BODY_BYTES + 1
-    limit = services.max_predict_bytes
-    length = headers.get(HEADER_LENGTH)
+    encoding, length = encoding_of(request), headers.get(HEADER_LENGTH)
 
     def read() -> Asked:
-        content = body if is_plain else decompress(body, encoding, limit)
+        content = unpacked(body, encoding, services.max_predict_bytes)
         return read_request(served, content, _header_length(length, len(content)), services.max_json_bytes)
 
-    asked = await in_turn(services, size, read)
+    asked = await in_turn(services, size_to_read(body, encoding), read)
     read_at = time.perf_counter_ns()
     try:
         answer = await services.gathering.answer(served, asked.rows)

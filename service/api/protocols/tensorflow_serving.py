@@ -14,11 +14,12 @@ from fastapi.concurrency import run_in_threadpool
 
 from service.api.dependencies import find_served
 from service.api.protocols import tensorflow_documents
-from service.api.protocols.bodies import in_turn
+from service.api.protocols.bodies import in_turn, size_to_read, unpacked
 from service.api.protocols.exchange import (
     NamePath,
     VersionPath,
     answers,
+    encoding_of,
     errors,
     json_response,
     services_of,
@@ -142,7 +143,12 @@ async def _answer(request: Request, meant: Meant, read: Reader, method: str = PR
     begun = time.perf_counter_ns()
     served = await _find(request, meant)
     _check_method(served, method)
-    asked = await in_turn(services, len(body), partial(read, served, body, services.max_json_bytes))
+    encoding = encoding_of(request)
+
+    def unpack_and_read() -> Asked:
+        return read(served, unpacked(body, encoding, services.max_predict_bytes), services.max_json_bytes)
+
+    asked = await in_turn(services, size_to_read(body, encoding), unpack_and_read)
     read_at = time.perf_counter_ns()
     try:
         answer = await services.gathering.answer(served, asked.rows)

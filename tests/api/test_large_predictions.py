@@ -1,0 +1,68 @@
+import json
+from typing import Any
+
+import numpy as np
+from fastapi.testclient import TestClient
+
+from service.storage.database import Database
+from tests.api.support import problem, register_model
+
+HEADERS = {"Content-Type": "application/json"}
+
+
+def ask(client: TestClient, instances: Any, **fields: Any) -> Any:
+    body = json.dumps({"model": "m", "instances": instances, **fields})
+    return client.post("/predict", content=body, headers=HEADERS)
+
+
+def test_many_rows_are_answered_as_few_are(client: TestClient, database: Database) -> None:
+    register_model(database)
+    rows = np.random.default_rng(0).normal(size=(20_000, 2)).round(6)
+    assert ask(client, rows.tolist()).json()["predictions"] == rows.sum(axis=1).tolist()
+    named = [{"b": b, "a": a} for a, b in rows[:5_000].tolist()]
+    assert ask(client, named).json()["predictions"] == rows[:5_000].sum(axis=1).tolist()
+
+
+def test_what_is_wrong_with_a_late_row_is_named(client: TestClient, database: Database) -> None:
+    register_model(database)
+    rows: list[list[Any]] = [[1, 2]] * 20_000
+    for wrong, words in (
+        ([1], "row 20000 has 1 values"),
+        ([1, "x"], "row 20000, column 'b': must be a number"),
+        ([1, 1e39], "row 20000, column 'b': must lie within"),
+        ([1, None], "row 20000, column 'b': is null"),
+    ):
+        answer = problem(ask(client, [*rows, wrong]), 422)
+        assert answer["errors"][0]["pointer"] == "#/instances/20000"
+        assert words in answer["errors"][0]["detail"]
+    assert problem(ask(client, rows, version=7), 404)["code"] == "unknown_version"
+    assert "not a known field" in problem(ask(client, rows, versoin=7), 422)["detail"]
+    twice = b'{"model":"m","model":"m","instances":' + json.dumps(rows).encode() + b"}"
+    assert "twice" in problem(client.post("/predict", content=twice, headers=HEADERS), 400)["detail"]
+
+
+def test_json_with_texts_has_a_smaller_bound_than_rows_of_numbers(client: TestClient, database: Database) -> None:
+    register_model(database)
+    most = client.app.state.services.max_json_bytes  # type: ignore[attr-defined]  # FastAPI's application
+    rows = [[0.125, -0.125]] * (most // 10)
+    numbers = json.dumps({"model": "m", "instances": rows})
+    assert len(numbers) > most
+    assert client.post("/predict", content=numbers, headers=HEADERS).status_code == 200
+    with_text = numbers.replace("]]}", ', "x"]]}')
+    answer = problem(client.post("/predict", content=with_text, headers=HEADERS), 413)
+    assert "application/vnd.apache.arrow.stream" in answer["detail"]
+
+
+def test_version_beside_an_alias_is_refused(client: TestClient, database: Database) -> None:
+    register_model(database)
+    assert "a version and an alias" in problem(ask(client, [[1, 2]], version=1, alias="production"), 422)["detail"]
+
+
+def test_what_lies_behind_an_answer_needs_dropout_and_comes_as_json(client: TestClient, database: Database) -> None:
+    register_model(database)
+    refused = problem(ask(client, [[1, 2]], uncertainty={"samples": 10}), 422)
+    assert refused["errors"][0]["pointer"] == "#/uncertainty"
+    body = json.dumps({"model": "m", "instances": [[1, 2]], "explain": True})
+    answer = client.post("/predict", content=body, headers={**HEADERS, "Accept": "text/csv"})
+    assert "JSON only" in problem(answer, 422)["detail"]
+    assert "must be" in problem(ask(client, [[1, 2]], uncertainty={"samples": 0}), 422)["detail"]
