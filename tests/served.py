@@ -26,7 +26,7 @@ SLOW_ROWS = 1024
 """So many rows keep the slow network busy for half a second or more."""
 MIXED_COLUMNS: tuple[Encoder, ...] = (
     CategoricalEncoder("city", ("Paris", "Rome"), other=True),
-    NumericEncoder("age", gaps=True, fill=40.0),
+    NumericEncoder("age", gaps=True, fill=0.25),
     BooleanEncoder("member"),
 )
 
@@ -84,12 +84,12 @@ def mixed(name: str, classes: int = 0, **known: Any) -> NewVersion:
     return version(name, MIXED_COLUMNS, plain.onnx, plain.outputs.classes, **told)
 
 
-def inverse(name: str) -> NewVersion:
+def inverse(name: str, **known: Any) -> NewVersion:
     """1 / a, which is infinite where a is 0."""
-    return version(name, _numeric(1), graph([node("Reciprocal", "x", to="y")], 1, 1))
+    return version(name, _numeric(1), graph([node("Reciprocal", "x", to="y")], 1, 1), **known)
 
 
-def slow(name: str, parameters: int = LARGE_PARAMETERS) -> NewVersion:
+def slow(name: str, **known: Any) -> NewVersion:
     """The first column, after many products of large matrices; ``SLOW_ROWS`` rows take half a second or more."""
     side, times = 1024, 24
     mixing = np.eye(side, dtype=np.float32)
@@ -103,7 +103,7 @@ def slow(name: str, parameters: int = LARGE_PARAMETERS) -> NewVersion:
     first, last = np.zeros((1, side), np.float32), np.zeros((side, 1), np.float32)
     first[0, 0] = last[0, 0] = 1.0
     content = graph(nodes, 1, 1, first=first, mixing=mixing, last=last)
-    return version(name, _numeric(1), content, parameters=parameters)
+    return version(name, _numeric(1), content, **{"parameters": LARGE_PARAMETERS, **known})
 
 
 def node(operator: str, *names: str, to: str, to_type: int | None = None) -> NodeProto:

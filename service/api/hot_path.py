@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 MAX_BODY_BYTES = 256 * 1024
 """A larger body takes longer to read than others should wait."""
 JSON = b"application/json"
-HEAD = b"HTTP/1.1 200 OK\r\n%bcontent-length: %d\r\ncontent-type: application/json\r\nx-request-id: %b\r\n%b"
+HEAD = b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b"
 PLAIN_HEADERS = frozenset(
     {b"host", b"user-agent", b"accept-encoding", b"connection", b"accept-language", b"cache-control", b"pragma"}
 )

@@ -47,12 +47,11 @@ def sqlite_file(stocked_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) 
         mixed("mixed-kinds", classes=2, spec=PLAIN),
         version("cities", (CategoricalEncoder("city", ("Zürich", "São Paulo")),), numbers("", 2).onnx, spec=PLAIN),
         numbers("drifting"),
-        numbers("mostly-known", spec=PLAIN),
         mixed("unseen", spec=PLAIN),
-        inverse("inverse"),
+        inverse("inverse", spec=PLAIN),
         numbers("large", parameters=LARGE_PARAMETERS, spec=PLAIN),
         classifier("wide", 1, 200, spec=PLAIN),
-        slow("slow"),
+        slow("slow", spec=PLAIN),
     )
     with database.write() as connection:
         aliases.put(connection, "numbers", "old", 1)
@@ -127,7 +126,8 @@ def test_both_ways_answer_the_same(
 ) -> None:
     content = {"model": model, **fields, "instances": rows}
     written = [json.dumps(content, ensure_ascii=False), json.dumps(dict(reversed(content.items())), indent=1)]
-    for text in written:
+    escaped = json.dumps(content)
+    for text in (*written, escaped):
         short = prediction(text.encode())
         first = connection.ask(longer(short))
         assert first.status == 200, first.body
@@ -201,13 +201,12 @@ ODD: dict[str, tuple[bytes, int]] = {
     "no body": (prediction(b""), 400),
     "an array": (prediction(b"[[1, 2]]"), 422),
     "no UTF-8": (prediction(ROW.replace(b"numbers", b"\xff\xfe")), 400),
-    "an escape": (prediction(ROW.replace(b"numbers", b"\\u006eumbers")), 200),
     "another type": (prediction(ROW, "Content-Type: text/plain"), 415),
     "two types": (prediction(ROW, "Content-Type: text/plain", "Content-Type: application/json"), 415),
     "a type with a charset": (prediction(ROW, "Content-Type: application/json; charset=utf-8"), 200),
     "several formats": (prediction(ROW, "Accept: application/json, */*"), 200),
     "a query": (prediction(ROW, path="/predict?a=1"), 200),
-    "another path": (prediction(ROW, path="/predict/"), 404),
+    "another path": (prediction(ROW, path="/predict/"), 307),
     "another method": (prediction(ROW).replace(b"POST", b"PUT", 1), 405),
     "an expected answer": (prediction(ROW, "Expect: 100-continue"), 200),
 }
@@ -257,7 +256,7 @@ def test_bodies_may_come_in_many_pieces(connection: RawConnection) -> None:
 def test_pipelined_requests_are_answered_in_order(connection: RawConnection) -> None:
     short = [request("numbers", [place, 0.5]) for place in range(8)]
     connection.ask(short[0])
-    slow_one = request("slow", *[[place] for place in range(SLOW_ROWS // 8)])
+    slow_one = request("slow", *[[place % 8] for place in range(SLOW_ROWS // 8)])
     parts = [
         [short[1], short[2]],
         short,

@@ -26,7 +26,7 @@ def run_tensorflow_serving(asked: dict[str, Any]) -> dict[str, Any]:
 
 def run_snippets(program: str) -> str:
     """Run what a page of documentation shows, and return what it prints."""
-    command = [_installed("bin/python"), "-c", program]
+    command: list[str | Path] = [_installed("bin/python"), "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS)
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
