@@ -99,10 +99,16 @@ class HotProtocol(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._route: Route | None = None
         self._parts: list[bytes] = []
+        self._answering: RequestResponseCycle | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Take the end of the connection."""
         super().connection_lost(exc)
+        answering = self._answering
+        # Uvicorn tells the request that came last; one that is answered before it would write to what is closed.
+        if answering is not None and answering is not self.cycle and not answering.response_complete:
+            answering.disconnected = True
+            answering.message_event.set()
         if self.on_close is not None:
             self.on_close()
 
@@ -146,6 +152,10 @@ class HotProtocol(HttpToolsProtocol):
         waiting = _Waiting(self.url, self.headers, body, ready)
         self.cycle = waiting
         self.hot.gathering.add(ready.served, ready.encoded, lambda values: self._answer(waiting, values))
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _short_way(self) -> Route | None:
         route = self.hot.find(self.url)

@@ -63,7 +63,7 @@ def sqlite_file(stocked_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) 
 def api(sqlite_file: Path) -> Iterator[ApiProcess]:
     with api_process(sqlite_file, sqlite_file.parent) as running:
         yield running
-        assert "Traceback" not in running.log()
+        assert "Traceback" not in running.log(), running.log()[running.log().index("Traceback") - 300 :][:6000]
 
 
 @pytest.fixture
