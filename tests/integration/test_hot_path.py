@@ -162,8 +162,8 @@ def test_headers_are_those_of_every_answer_and_each_has_an_id_of_its_own(connect
         assert [name for name, _ in answer.headers] == [
             "date",
             "server",
-            "content-length",
             "content-type",
+            "content-length",
             "x-request-id",
         ]
         assert answer.header("content-length") == str(len(answer.body))
