@@ -14,7 +14,7 @@ from benchmarks.predict.servers import Server
 CONNECTIONS = 32
 PROCESSES = 2
 SHARE_BAR = 0.4
-"""Of the requests, that the process with the fewest answers; 0.5 is its fair part."""
+"""Of the connections, that the process with the fewest has; 0.5 is its fair part."""
 
 
 def measure(rounds: int, seconds: float) -> list[Figure]:
@@ -35,6 +35,6 @@ def _once(server: Server, number: int, seconds: float) -> Figure:
         requests[answering[client]] += count
     connections = Counter(answering[client] for client in seen.answers)
     parts = [f"{count:,} over {connections[pid]}" for pid, count in requests.most_common()]
-    share = min(requests.values()) / seen.count if len(requests) == PROCESSES else 0.0
-    value = f"{' and '.join(parts)} connections; least {share:.2f}"
+    share = min(connections.values()) / CONNECTIONS if len(connections) == PROCESSES else 0.0
+    value = f"{' and '.join(parts)} connections; least {share:.2f} of them"
     return Figure(f"{server.name}, round {number}, requests of each process", value, f"{SHARE_BAR}", share >= SHARE_BAR)
