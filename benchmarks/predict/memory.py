@@ -1,5 +1,6 @@
 """How much an API process holds that has loaded 50 models of the article's size."""
 
+import contextlib
 import http.client
 
 from benchmarks.predict import procfs
@@ -11,8 +12,8 @@ from benchmarks.predict.servers import Server
 
 MODELS = 50
 BAR_BYTES = 250e6
-ASKED = 8
-"""Times that every model is asked for each process, over a new connection each: every process loads every model."""
+CONNECTIONS = 4
+"""Open for each process while the models are asked over each of them: so every process loads every model."""
 NETWORKS = [
     Network(f"model-{number}", 784 if number % 2 else 13, 10 * (number % 2), number) for number in range(MODELS)
 ]
@@ -23,21 +24,27 @@ def measure(_rounds: int, _seconds: float) -> list[Figure]:
     figures = []
     for processes in (1, 2):
         with serving(NETWORKS, processes) as server:
-            for network in NETWORKS:
-                _ask(server, network, ASKED * processes)
+            _load(server, processes)
             figures += [_figure(server, pid) for pid in server.pids]
     return figures
 
 
-def _ask(server: Server, network: Network, times: int) -> None:
-    body = NATIVE.encode(network, network.rows(1))
-    for _ in range(times):
-        connection = http.client.HTTPConnection("127.0.0.1", server.port)
-        connection.request("POST", NATIVE.path(network), body, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        assert answer.status == http.client.OK, answer.read()
-        answer.read()
-        connection.close()
+def _load(server: Server, processes: int) -> None:
+    """Ask for a row of every model in every process."""
+    with contextlib.ExitStack() as stack:
+        connections = [http.client.HTTPConnection("127.0.0.1", server.port) for _ in range(CONNECTIONS * processes)]
+        for connection in connections:
+            stack.callback(connection.close)
+            connection.connect()
+        for network in NETWORKS:
+            body = NATIVE.encode(network, network.rows(1))
+            for connection in connections:
+                connection.request("POST", NATIVE.path(network), body, {"Content-Type": "application/json"})
+                answer = connection.getresponse()
+                said = answer.read()
+                assert answer.status == http.client.OK, said
+        asked = set(procfs.answering(server.pids, server.port).values())
+        assert len(asked) == processes, f"only {len(asked)} of {processes} processes were asked"
 
 
 def _figure(server: Server, pid: int) -> Figure:
