@@ -163,10 +163,13 @@ def _without_views(array: Any) -> Any:
         return pa.DictionaryArray.from_arrays(array.indices, _without_views(array.dictionary))
     if not pa.types.is_string_view(array.type):
         return array
-    lengths = np.frombuffer(array.buffers()[1], np.int32)[::4][array.offset : array.offset + len(array)]
-    if (total := int(lengths.sum(dtype=np.int64))) > limits.MAX_BODY_BYTES:
+    given = array.is_valid()
+    views = np.frombuffer(array.buffers()[1], np.int32).reshape(-1, 4)[array.offset : array.offset + len(array)].copy()
+    views[~given.to_numpy(zero_copy_only=False)] = 0  # Arrow follows the views of gaps without having looked at them
+    if (total := int(views[:, 0].sum(dtype=np.int64))) > limits.MAX_BODY_BYTES:
         raise limits.too_much(f"has {total:,} bytes of text", f"{limits.MAX_BODY_BYTES:,} bytes")
-    return array.cast(pa.large_string())
+    buffers = [given.buffers()[1], pa.py_buffer(views), *array.buffers()[2:]]
+    return pa.Array.from_buffers(pa.string_view(), len(array), buffers).cast(pa.large_string())
 
 
 def _json_values(cells: Any) -> list[Category | None]:

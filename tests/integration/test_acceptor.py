@@ -1,0 +1,335 @@
+"""Several API processes behind one acceptor: connections are spread, processes come and go, all are one service."""
+
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from shutil import copy
+from typing import Any
+
+import pytest
+
+from service.storage import aliases
+from service.storage.database import Database
+from tests.api_process import ApiProcess, api_process
+from tests.processes import alive, descendants, linux_only
+from tests.raw_http import RawConnection, connected, prediction
+from tests.served import SLOW_ROWS, numbers, register, slow
+
+pytestmark = [linux_only, pytest.mark.timeout(300)]
+
+PLAIN: dict[str, Any] = {"network": {"kind": "mlp"}}
+PATIENCE_SECONDS = 60
+END_SECONDS = 20
+"""What the service promises from the signal to its end."""
+TWO = {"SELFNORM_API_PROCESSES": "2"}
+ROW = prediction({"model": "numbers", "instances": [[1, 2]]})
+SLOW = prediction({"model": "slow", "instances": [[1]] * SLOW_ROWS})
+
+
+@pytest.fixture
+def sqlite_file(stocked_sqlite: Path, tmp_path: Path) -> Path:
+    return stock(stocked_sqlite, tmp_path)
+
+
+@pytest.fixture
+def api(sqlite_file: Path, tmp_path: Path) -> Iterator[ApiProcess]:
+    """A service that a test may harm."""
+    with api_process(sqlite_file, tmp_path, **TWO) as running:
+        wait_for_both(running)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shared(stocked_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ApiProcess, Database]]:
+    """A service that no test harms, with its database."""
+    folder = tmp_path_factory.mktemp("several")
+    path = stock(stocked_sqlite, folder)
+    database = Database(f"sqlite:///{path}")
+    with api_process(path, folder, **TWO) as running:
+        wait_for_both(running)
+        yield running, database
+        assert "Traceback" not in running.log()
+    database.close()
+
+
+def stock(stocked_sqlite: Path, folder: Path) -> Path:
+    path = folder / "selfnorm.db"
+    copy(stocked_sqlite, path)
+    database = Database(f"sqlite:///{path}")
+    register(database, numbers("numbers", weight=2.0, spec=PLAIN), numbers("numbers", spec=PLAIN))
+    register(database, numbers("counted", spec=PLAIN), numbers("watched", spec=PLAIN), slow("slow", spec=PLAIN))
+    with database.write() as connection:
+        for name in ("numbers", "slow"):
+            aliases.put(connection, name, "production", 1)
+    database.close()
+    return path
+
+
+def parts(api: ApiProcess) -> list[int]:
+    """The API processes below the acceptor."""
+    return sorted(pid for pid, command in descendants(api.pid).items() if "service.server" in command)
+
+
+def wait_for_both(api: ApiProcess) -> None:
+    until(lambda: api.log().count("Application startup complete") >= 2)
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def server_of(connection: RawConnection) -> str:
+    """Tell which process answers a connection: the ids of its short answers begin alike."""
+    connection.ask(ROW)  # the first one may have to load the model
+    return str(connection.ask(ROW).header("x-request-id"))[:8]
+
+
+def spread(connections: list[RawConnection]) -> list[int]:
+    """How many connections each process has."""
+    return sorted(Counter(map(server_of, connections)).values())
+
+
+def one_to_each(api: ApiProcess, stack: ExitStack) -> list[RawConnection]:
+    """Connections to both processes, one each."""
+    found: dict[str, RawConnection] = {}
+    until(lambda: len(_connect(api, stack, found)) == 2)
+    return list(found.values())
+
+
+def _connect(api: ApiProcess, stack: ExitStack, found: dict[str, RawConnection]) -> dict[str, RawConnection]:
+    opened = stack.enter_context(connected(api.port))
+    found.setdefault(server_of(opened), opened)
+    return found
+
+
+def test_connections_that_stay_are_spread_evenly(shared: tuple[ApiProcess, Database]) -> None:
+    api, _ = shared
+    api.client.close()  # the test's other connection, which would count too
+
+    def are_even() -> bool:
+        with ExitStack() as stack:
+            return spread([stack.enter_context(connected(api.port)) for _ in range(32)]) == [16, 16]
+
+    for _ in range(3):
+        until(are_even)  # the ends of those before are heard of a moment later
+
+
+def test_connections_that_end_make_room_for_others(shared: tuple[ApiProcess, Database]) -> None:
+    api, _ = shared
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connected(api.port)) for _ in range(20)]
+        by_server: dict[str, list[RawConnection]] = {}
+        for opened in connections:
+            by_server.setdefault(server_of(opened), []).append(opened)
+        [first, second] = by_server
+        for opened in by_server[first]:
+            opened.close()
+
+        def come_to_the_first() -> bool:
+            fresh = [stack.enter_context(connected(api.port)) for _ in range(4)]
+            return [server_of(opened) for opened in fresh] == [first] * 4
+
+        until(come_to_the_first)
+        assert all(server_of(opened) == second for opened in by_server[second])
+
+
+def test_moved_alias_is_served_by_both(shared: tuple[ApiProcess, Database]) -> None:
+    api, database = shared
+    with ExitStack() as stack:
+        both = one_to_each(api, stack)
+        for version in (2, 1):
+            with database.write() as connection:
+                aliases.put(connection, "numbers", "production", version)
+            until(lambda version=version: [opened.ask(ROW).json()["version"] for opened in both] == [version] * 2)  # type: ignore[misc]
+
+
+def test_metrics_are_those_of_both(shared: tuple[ApiProcess, Database]) -> None:
+    api, _ = shared
+    row = prediction({"model": "counted", "instances": [[1, 100], [0, 0]]})
+    with ExitStack() as stack:
+        both = one_to_each(api, stack)
+        for opened in both:
+            for _ in range(3):
+                opened.ask(row)
+        wanted = {"selfnorm_prediction_rows_total": 12.0, "selfnorm_input_far_rows_total": 6.0}
+        until(lambda: counted(api, "counted") == wanted)
+        assert counted(api, "counted") == wanted  # whoever is asked
+
+
+def counted(api: ApiProcess, model: str) -> dict[str, float]:
+    with connected(api.port) as connection:
+        text = connection.ask(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").body.decode()
+    lines = re.findall(rf'^(selfnorm_\w+_rows_total){{model="{model}",version="1"}} (\S+)$', text, re.MULTILINE)
+    return {name: float(value) for name, value in lines}
+
+
+def test_inputs_are_those_of_both(shared: tuple[ApiProcess, Database]) -> None:
+    api, _ = shared
+    row = prediction({"model": "watched", "instances": [[1, 100], [0, 0]]})
+    with ExitStack() as stack:
+        for opened in one_to_each(api, stack):
+            for _ in range(5):
+                opened.ask(row)
+
+        asked = b"GET /models/watched/versions/1/inputs HTTP/1.1\r\nHost: x\r\n\r\n"
+
+        def found() -> tuple[int, int, dict[str, int], int]:
+            with connected(api.port) as connection:
+                body = connection.ask(asked).json()
+            return body["rows"], body["far_rows"], body["far"], body["recent"]["rows"]
+
+        until(lambda: found() == (20, 10, {"c1": 10}, 20))
+
+
+def test_process_that_is_killed_is_replaced_and_nobody_new_notices(api: ApiProcess) -> None:
+    first, second = parts(api)
+    with ExitStack() as stack:
+        both = one_to_each(api, stack)
+        loaded = '"model":"numbers"'
+        os.kill(first, signal.SIGKILL)
+        assert alive({first: ""}) == []
+        for _ in range(20):
+            fresh = stack.enter_context(connected(api.port))
+            answer = fresh.ask(ROW)
+            assert answer.status == 200
+            assert loaded.encode() in answer.body
+        gone = 0
+        for opened in both:
+            with suppress(ConnectionError):
+                opened.ask(ROW)
+                continue
+            gone += 1
+        assert gone == 1
+    until(lambda: len(parts(api)) == 2 and first not in parts(api))
+    assert api.process.poll() is None
+    assert second in parts(api)
+    until(lambda: api.log().count("Application startup complete") == 3)
+    with ExitStack() as stack:
+        one_to_each(api, stack)
+    # What has gone is loaded no more, and what it has answered stays counted.
+    until(lambda: "selfnorm_models_loaded 4.0" in api.client.get("/metrics").text)
+    assert counted(api, "numbers")["selfnorm_prediction_rows_total"] > 20
+
+
+def test_process_that_is_told_to_end_hands_nobody_a_connection_that_waits(api: ApiProcess) -> None:
+    with ExitStack() as stack:
+        both = one_to_each(api, stack)
+        for opened in both:
+            opened.ask(SLOW)
+        both[0].send(SLOW, SLOW, SLOW)
+        ending = next(pid for pid in parts(api) if _has_connection(pid, both[0]))
+        os.kill(ending, signal.SIGTERM)
+        for _ in range(20):
+            assert stack.enter_context(connected(api.port)).ask(ROW).status == 200
+        assert both[0].read().json()["predictions"] == [1.0] * SLOW_ROWS
+        assert both[1].ask(ROW).status == 200
+    until(lambda: ending not in parts(api) and len(parts(api)) == 2)
+
+
+def _has_connection(pid: int, connection: RawConnection) -> bool:
+    """Whether a process holds the other end of a connection."""
+    here, there = connection.socket.getsockname()[1], connection.socket.getpeername()[1]
+    sockets = set()
+    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        words = line.split()
+        if [words[1][-4:], words[2][-4:]] == [f"{there:04X}", f"{here:04X}"]:
+            sockets.add(f"socket:[{words[9]}]")
+    held = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            held.add(os.readlink(link))
+    return bool(sockets & held)
+
+
+def test_service_that_is_told_to_end_finishes_what_is_under_way(api: ApiProcess) -> None:
+    below = descendants(api.pid)
+    with ExitStack() as stack:
+        both = one_to_each(api, stack)
+        idle = stack.enter_context(connected(api.port))
+        for opened in both:
+            opened.ask(ROW)
+            opened.send(SLOW)
+            opened.send(prediction({"model": "numbers", "instances": [[3, 4]]}))
+        with connected(api.port) as other, connected(api.port) as another:
+            assert [found.ask(ROW).status for found in (other, another)] == [200, 200]  # both have begun
+        api.process.send_signal(signal.SIGTERM)
+        for opened in both:
+            assert opened.read().json()["predictions"] == [1.0] * SLOW_ROWS
+        assert idle.rest() == b""
+    assert api.process.wait(END_SECONDS) == 0
+    assert alive(below) == []
+    with pytest.raises(ConnectionRefusedError), connected(api.port):
+        pass
+    assert "Traceback" not in api.log()
+
+
+def test_processes_end_with_the_acceptor_that_is_killed(api: ApiProcess) -> None:
+    below = descendants(api.pid)
+    assert len(below) >= 2
+    api.process.kill()
+    api.process.wait(END_SECONDS)
+    assert alive(below) == []
+
+
+def test_connection_for_which_there_is_no_room_ends_at_once_and_is_not_counted(api: ApiProcess) -> None:
+    with ExitStack() as stack:
+        both = one_to_each(api, stack)
+        full = next(pid for pid in parts(api) if _has_connection(pid, both[0]))
+        before = resource.prlimit(full, resource.RLIMIT_NOFILE)
+        resource.prlimit(full, resource.RLIMIT_NOFILE, (0, before[1]))
+        tried = [stack.enter_context(connected(api.port)) for _ in range(16)]
+        living = [opened for opened in tried if _answers(opened)]
+        assert len(living) <= 10
+        assert all(opened.ask(ROW).status == 200 for opened in both)
+        resource.prlimit(full, resource.RLIMIT_NOFILE, before)
+        fresh = [stack.enter_context(connected(api.port)) for _ in range(16)]
+        fewest, most = spread([*both, *living, *fresh])
+        assert most - fewest <= 3  # one is the test's own
+
+
+def _answers(connection: RawConnection) -> bool:
+    try:
+        return connection.ask(ROW).status == 200
+    except ConnectionError:
+        return False
+
+
+def test_port_that_is_in_use_is_said_and_ends_the_service(sqlite_file: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ended = _run(port, SELFNORM_DATABASE_URL=f"sqlite:///{sqlite_file}", **TWO)
+    assert ended.returncode == 1
+    assert f"cannot listen on 127.0.0.1, port {port}: Address already in use" in ended.stdout
+
+
+def test_service_whose_processes_cannot_come_up_ends_and_says_why() -> None:
+    ended = _run(0, SELFNORM_DATABASE_URL="nonsense://x", **TWO)
+    assert ended.returncode == 1
+    assert "nonsense" in ended.stdout
+
+
+def _run(port: int, **settings: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "service.cli", "api", "--port", str(port)]
+    return subprocess.run(
+        command,
+        env={**os.environ, "SELFNORM_BROKER_URL": "redis://127.0.0.1:1/0", **settings},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
