@@ -4,7 +4,7 @@ Listening sockets that several processes share spread connections as they come: 
 them. Here every process has its fair part, whatever the clients do.
 """
 
-import errno
+import ipaddress
 import logging
 import os
 import selectors
@@ -12,17 +12,24 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 
+from prometheus_client.multiprocess import mark_process_dead
+
+from service.listening import listen
 from service.processes import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, START_FAULTS, CannotStart, die_with_parent
+from service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-BACKLOG = 2048
+SHARED_MEMORY = "/dev/shm"  # noqa: S108  # what is made there has a name that cannot be guessed
+METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""Where several processes put what they count, so that each can tell of all."""
 READY = b"r"
 """What an API process says when it can take connections."""
 CLOSED = b"c"
@@ -32,8 +39,6 @@ STOP_SECONDS = 25.0
 """So long API processes have to finish what is under way, and close, before they are killed."""
 FULL_SECONDS = 0.01
 """The pause where no process takes another connection at the moment."""
-NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-"""What is said of IPv6 where a name stands for such an address, and the machine has none."""
 
 
 @dataclass(eq=False)
@@ -49,6 +54,24 @@ class _Part:
     has_been_ready: bool = False
 
 
+def serve(settings: Settings, host: str, port: int) -> int:
+    """Serve in several processes until SIGTERM or SIGINT; return the exit status.
+
+    This one loads nothing of what answers requests, which would take as much memory as one more of the others.
+    """
+    set_up_logging()
+    warn_of_everybody(host)
+    # In memory where that can be: on a full disk, whoever writes to a file that it has mapped is killed.
+    memory = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="selfnorm-metrics-", dir=memory) as folder:
+        os.environ[METRICS_VARIABLE] = folder
+        try:
+            return Acceptor(host, port, settings.api_processes, on_end=mark_process_dead).run()
+        except CannotStart as error:
+            logger.error("%s", error)
+            return 1
+
+
 class Acceptor:
     """Takes connections until it is told to end."""
 
@@ -61,7 +84,7 @@ class Acceptor:
             CannotStart: the address cannot be used.
         """
         self._on_end = on_end
-        self._listening = _listen(host, port)
+        self._listening = listen(host, port)
         self._parts = [_Part() for _ in range(processes)]
         self._selector = selectors.DefaultSelector()
         self._stopping = False
@@ -209,6 +232,21 @@ def _started() -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
     return ours, process
 
 
+def set_up_logging() -> None:
+    """Write what a root has to say to the standard error."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def warn_of_everybody(host: str) -> None:
+    """Say so where others than this machine can use the service."""
+    try:
+        is_loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = host == "localhost"
+    if not is_loopback:
+        logger.warning("listening on %s without authentication: everybody who reaches it can use it", host)
+
+
 def take(channel: socket.socket) -> list[socket.socket | None] | None:
     """Return the connections that an acceptor has handed over; None where it has gone.
 
@@ -225,42 +263,3 @@ def take(channel: socket.socket) -> list[socket.socket | None] | None:
         if not words:
             return taken or None
         taken.append(socket.socket(fileno=descriptors[0]) if descriptors else None)
-
-
-def _listen(host: str, port: int) -> list[socket.socket]:
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        addresses = dict.fromkeys((family, address) for family, _, _, _, address in found)
-        listening = _bind_all(list(addresses))
-    except OSError as error:
-        raise CannotStart(f"cannot listen on {host}, port {port}: {error.strerror or error}") from None
-    for one in listening:
-        logger.info("listening on %s, port %d", *one.getsockname()[:2])
-    return listening
-
-
-def _bind_all(addresses: list[tuple[int, tuple[object, ...]]]) -> list[socket.socket]:
-    listening: list[socket.socket] = []
-    for number, (family, address) in enumerate(addresses):
-        try:
-            listening.append(_bind(family, address))
-        except OSError as error:
-            is_last = number == len(addresses) - 1
-            if error.errno not in NO_SUCH_ADDRESS or (is_last and not listening):
-                raise
-    return listening
-
-
-def _bind(family: int, address: tuple[object, ...]) -> socket.socket:
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if family == socket.AF_INET6:
-        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    try:
-        listening.bind(address)
-    except OSError:
-        listening.close()
-        raise
-    listening.listen(BACKLOG)
-    listening.setblocking(False)
-    return listening

@@ -41,9 +41,13 @@ def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     """Run the API process."""
     # NumPy reads this when it is imported. Requests run side by side already; threads in each of them get in their way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from service.server import serve  # each command loads only what it runs
-
-    raise typer.Exit(serve(read_settings(), host, port))
+    settings = read_settings()
+    # Each command loads only what it runs.
+    if settings.api_processes == 1:
+        from service.server import serve
+    else:
+        from service.acceptor import serve
+    raise typer.Exit(serve(settings, host, port))
 
 
 @app.command()

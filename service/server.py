@@ -1,26 +1,21 @@
-"""The roots of API processes: settings in, uvicorn out; one process, or several behind an acceptor."""
+"""The roots of API processes: settings in, uvicorn out; one for itself, or one of several behind an acceptor."""
 
 import asyncio
 import gc
-import ipaddress
 import logging
-import os
 import socket
 import sys
-import tempfile
 from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 import uvicorn
-from prometheus_client.multiprocess import mark_process_dead
 
-from service.acceptor import CLOSED, READY, Acceptor, take
+from service.acceptor import CLOSED, READY, set_up_logging, take, warn_of_everybody
 from service.api.app import create_app
 from service.api.dependencies import Services
 from service.api.hot_path import HotProtocol
 from service.api.short_ways import protocol
-from service.processes import CannotStart
 from service.settings import Settings, read_settings
 from service.storage.database import Database
 from service.task_queue import Doorbell
@@ -34,41 +29,23 @@ DATABASE_PATIENCE_SECONDS = 1.5
 KEEP_ALIVE_SECONDS = 30
 SWITCH_SECONDS = 0.001
 """The longest that a thread which works for a large request keeps others from running; Python's own 5 ms add up."""
-SHARED_MEMORY = "/dev/shm"  # noqa: S108  # what is made there has a name that cannot be guessed
-METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-"""Where several processes put what they count, so that each can tell of all."""
 
 
 def serve(settings: Settings, host: str, port: int) -> int:
-    """Serve until SIGTERM or SIGINT, requests under way are finished first; return the exit status."""
-    _set_up_logging()
-    if not _is_loopback(host):
-        logger.warning("listening on %s without authentication: everybody who reaches it can use it", host)
-    if settings.api_processes == 1:
-        services = _services(settings)
-        _Server(_config(services, host=host, port=port), services).run()
-        return 0
-    # In memory where that can be: on a full disk, whoever writes to a file that it has mapped is killed.
-    memory = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="selfnorm-metrics-", dir=memory) as folder:
-        os.environ[METRICS_VARIABLE] = folder
-        try:
-            return Acceptor(host, port, settings.api_processes, on_end=mark_process_dead).run()
-        except CannotStart as error:
-            logger.error("%s", error)
-            return 1
+    """Serve in this process until SIGTERM or SIGINT; requests under way are finished first. Return the exit status."""
+    set_up_logging()
+    warn_of_everybody(host)
+    services = _services(settings)
+    _Server(_config(services, host=host, port=port), services).run()
+    return 0
 
 
 def serve_part(settings: Settings, channel: socket.socket) -> None:
     """Serve the connections that an acceptor hands over through a channel, until SIGTERM or its end."""
-    _set_up_logging()
+    set_up_logging()
     services = _services(settings)
     channel.setblocking(False)
     _Part(_config(services), services, channel).run(sockets=[])
-
-
-def _set_up_logging() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 def _services(settings: Settings) -> Services:
@@ -182,13 +159,6 @@ class _Part(_Server):
             self._channel.send(word)
         except OSError:  # the acceptor has gone, or does not listen; it counts anew when this process is started again
             logger.debug("the acceptor was not told")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ CLOSE_SECONDS = 4.0
 """With what the server gives to requests under way, it makes less than 20 s."""
 PREDICTING = ("/v1/models/", "/v2/models/", "/invocations")
 """Where rows are answered under other protocols."""
+BODY_SECONDS = 60.0
+"""The longest that the body of a prediction may take: few large ones are let in at once, others wait until they end."""
 DESCRIPTION = "Train self-normalizing neural networks on your data and serve them."
 
 
@@ -96,8 +98,16 @@ def _with_problem_type(schema: dict[str, Any]) -> dict[str, Any]:
 class Entrance:
     """Gives every request an id, which its answer carries and its errors name; turns too large bodies away."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, max_predict_bytes: int, max_upload_bytes: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        max_body_bytes: int,
+        max_predict_bytes: int,
+        max_upload_bytes: int,
+        body_seconds: float = BODY_SECONDS,
+    ) -> None:
         self._app = app
+        self._body_seconds = body_seconds
         self._max_body_bytes = max_body_bytes
         self._max_predict_bytes = max_predict_bytes
         self._max_upload_bytes = max_upload_bytes
@@ -124,6 +134,8 @@ class Entrance:
         if refusal := _refusal(Request(scope), limit):
             await rephrase(scope["path"], refusal)(scope, receive, send_with_id)
             return
+        if self._is_prediction(scope["path"]):
+            receive = _timely(receive, self._body_seconds)
         try:
             await self._app(scope, _counted(receive, limit), send_with_id)
         except asyncio.CancelledError:
@@ -136,8 +148,10 @@ class Entrance:
         """Return how many bytes a body may have."""
         if path == "/datasets":
             return self._max_upload_bytes
-        is_prediction = path == "/predict" or path.startswith(PREDICTING)
-        return self._max_predict_bytes if is_prediction else self._max_body_bytes
+        return self._max_predict_bytes if self._is_prediction(path) else self._max_body_bytes
+
+    def _is_prediction(self, path: str) -> bool:
+        return path == "/predict" or path.startswith(PREDICTING)
 
 
 def _refusal(request: Request, limit: int) -> Response | None:
@@ -170,6 +184,28 @@ def _counted(receive: Receive, limit: int) -> Receive:
         return message
 
     return counting
+
+
+def _timely(receive: Receive, seconds: float) -> Receive:
+    """Give a body so many seconds from when it is first asked for; what comes after it may take as long as it will."""
+    until: float | None = None
+    is_whole = False
+
+    async def receiving() -> Message:
+        nonlocal until, is_whole
+        if is_whole:
+            return await receive()
+        until = asyncio.get_running_loop().time() + seconds if until is None else until
+        try:
+            async with asyncio.timeout_at(until):
+                message = await receive()
+        except TimeoutError:
+            detail = f"the body did not come within {seconds:g} s; send less at once"
+            raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, detail, {"Connection": "close"}) from None
+        is_whole = not message.get("more_body", False)
+        return message
+
+    return receiving
 
 
 def _too_large(limit: int) -> str:

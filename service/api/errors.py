@@ -49,6 +49,7 @@ CODES = {
     404: "not_found",
     405: "method_not_allowed",
     406: "not_acceptable",
+    408: "too_slow",
     411: "length_required",
     413: "too_large",
     415: "unsupported_media_type",

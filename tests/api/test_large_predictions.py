@@ -1,11 +1,16 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 from fastapi.testclient import TestClient
 
+from service.api.app import create_app
+from service.api.dependencies import Services
 from service.storage.database import Database
 from tests.api.support import problem, register_model
+from tests.served import mixed, register
 
 HEADERS = {"Content-Type": "application/json"}
 
@@ -21,6 +26,41 @@ def test_many_rows_are_answered_as_few_are(client: TestClient, database: Databas
     assert ask(client, rows.tolist()).json()["predictions"] == rows.sum(axis=1).tolist()
     named = [{"b": b, "a": a} for a, b in rows[:5_000].tolist()]
     assert ask(client, named).json()["predictions"] == rows[:5_000].sum(axis=1).tolist()
+
+
+MIXED = [["Paris", 0.5, True], ["Rome", None, False], {"member": True, "city": "São Paulo", "age": -1.5}]
+
+
+@pytest.mark.parametrize("is_ascii", [True, False])
+@pytest.mark.parametrize("times", [700, 4_000])
+def test_many_mixed_rows_are_answered_as_few_are(
+    services: Services, database: Database, times: int, is_ascii: bool
+) -> None:
+    register(database, mixed("mixed", classes=2, spec={"network": {"kind": "mlp"}}))
+    asked = {"model": "mixed", "instances": MIXED * times}
+    body = json.dumps(asked, ensure_ascii=is_ascii).encode()
+    assert len(body) > (64 if times == 700 else 256) * 1024
+    with TestClient(create_app(replace(services, max_json_bytes=len(body)))) as client:
+        few = client.post("/predict", json={**asked, "instances": MIXED}).json()
+        many = client.post("/predict", content=body, headers=HEADERS).json()
+        too_many = client.post("/predict", content=body + b" ", headers=HEADERS)
+    assert many["predictions"] == few["predictions"] * times
+    assert many["probabilities"] == few["probabilities"] * times
+    [warning] = few["warnings"]
+    assert many["warnings"] == [warning.replace("row 2", f"row {2 + 3 * place}") for place in range(20)]
+    assert f"may have {len(body):,} bytes" in problem(too_many, 413)["detail"]
+
+
+def test_body_beyond_all_bounds_is_not_read(services: Services, database: Database) -> None:
+    register_model(database)
+    body = json.dumps({"model": "m", "instances": [[1, 2]] * 20_000})
+    with TestClient(create_app(replace(services, max_predict_bytes=len(body) - 1))) as client:
+        announced = client.post("/predict", content=body, headers=HEADERS)
+        unannounced = client.post("/predict", content=iter([body.encode()]), headers=HEADERS)
+        allowed = client.post("/predict", content=body.replace(" ", ""), headers=HEADERS)
+    for answer in (announced, unannounced):
+        assert f"{len(body) - 1:,} bytes" in problem(answer, 413)["detail"]
+    assert allowed.json()["predictions"] == [3.0] * 20_000
 
 
 def test_what_is_wrong_with_a_late_row_is_named(client: TestClient, database: Database) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from service.storage import aliases
 from service.storage.database import Database
-from tests.api_process import ApiProcess, api_process
+from tests.api_process import ApiProcess, api_process, memory_of
 from tests.processes import alive, descendants, linux_only
 from tests.raw_http import RawConnection, connected, prediction
 from tests.served import SLOW_ROWS, numbers, register, slow
@@ -124,6 +124,14 @@ def test_connections_that_stay_are_spread_evenly(shared: tuple[ApiProcess, Datab
 
     for _ in range(3):
         until(are_even)  # the ends of those before are heard of a moment later
+
+
+def test_acceptor_loads_nothing_of_what_answers(shared: tuple[ApiProcess, Database]) -> None:
+    api, _ = shared
+    assert "onnxruntime" not in Path(f"/proc/{api.pid}/maps").read_text()
+    for pid in parts(api):
+        assert "onnxruntime" in Path(f"/proc/{pid}/maps").read_text()
+        assert api.memory() < 0.6 * memory_of(pid, "VmRSS")
 
 
 def test_connections_that_end_make_room_for_others(shared: tuple[ApiProcess, Database]) -> None:

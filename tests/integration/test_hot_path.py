@@ -139,6 +139,38 @@ def test_both_ways_answer_the_same(
         }
 
 
+TENSOR = {"name": "x", "datatype": "FP64", "shape": [1, 2], "data": [0.1, 0.2]}
+TENSORS: list[tuple[str, dict[str, Any], dict[str, Any], bool]] = [
+    ("numbers", {}, {}, True),
+    ("numbers", {"datatype": "FP32"}, {"id": "été"}, True),
+    ("numbers", {"shape": [3, 2], "data": [1, 2, 3, 4, 5, 6]}, {"id": ""}, True),
+    ("kinds", {"shape": [1, 4], "data": [1, 2, 0.5, -1]}, {"id": "a"}, True),
+    ("numbers", {"data": [[0.1, 0.2]]}, {}, False),
+    ("numbers", {"data": [1, 200]}, {}, False),
+    ("numbers", {"shape": [2, 1]}, {}, False),
+    ("numbers", {"shape": [1, 3]}, {}, False),
+    ("numbers", {"data": [True, 1]}, {}, False),
+    ("numbers", {"datatype": "INT64", "data": [1, 2]}, {}, False),
+    ("numbers", {"name": "z"}, {}, False),
+    ("numbers", {}, {"id": 5}, False),
+    ("numbers", {}, {"outputs": [{"name": "y"}]}, False),
+    ("nothing", {}, {}, False),
+]
+
+
+@pytest.mark.parametrize(("model", "tensor", "fields", "is_short"), TENSORS)
+def test_both_ways_answer_tensors_the_same(
+    connection: RawConnection, model: str, tensor: dict[str, Any], fields: dict[str, Any], is_short: bool
+) -> None:
+    for known in ("numbers", "kinds"):
+        connection.ask(request(known, [1] * (2 if known == "numbers" else 4)))
+    asked = prediction({"inputs": [{**TENSOR, **tensor}], **fields}, path=f"/v2/models/{model}/infer")
+    answer = connection.ask(asked)
+    assert lasting(answer) == lasting(connection.ask(longer(asked)))
+    assert answer.status == (200 if is_short else answer.status), answer.body
+    assert took_short_way(connection, asked) == is_short
+
+
 def test_answers_are_right(connection: RawConnection) -> None:
     connection.ask(request("numbers", [1, 2], version=1))
     connection.ask(request("numbers", [1, 2]))
