@@ -1,27 +1,25 @@
 """Every way in which a request or a training can go wrong, one class per fact; no status codes here.
 
+What is said of models and their versions is in ``model_errors``, why a job fails in ``training_errors``.
+
 SelfnormError
 ├── InvalidInput            the caller must change the request; carries every violation
 │   ├── InvalidSpec             a job spec that does not fit its data or the limits
 │   ├── InvalidRows             rows that a model cannot take
-│   ├── NotTrainedWithDropout   a model that has no random samples to give
 │   ├── InvalidTable            an uploaded file that is no table
 │   └── IdempotencyKeyReused    a key under which another request came before
 ├── MalformedRequest        not even the form is right
 │   └── InvalidPageToken, InvalidIdempotencyKey
-├── NotFound                UnknownDataset, UnknownJob, UnknownPrediction, UnknownVersion, UnknownAlias, FileNotKept
-│   └── UnknownModel            NoVersionLeft
+├── NotFound                UnknownDataset, UnknownJob, UnknownPrediction
 ├── Conflict                the thing exists, its state forbids it
 │   ├── JobIsFinal, JobIsNotFinal, JobIsCancelling, JobDidNotFail, SplitNotDrawn, NoResult
 │   ├── DatasetInUse, DatasetHasJobs, DatasetIsBuiltin, DatasetIsGone, DatasetNotHere
-│   ├── ModelNotReady, VersionHasAliases, VersionInUse, NothingToGoBackTo
 │   └── RequestStillRunning     the first request under this key has not been answered yet
 ├── TrainingFailed          a job ends as failed: training_errors.py
 ├── LeaseLost               another worker owns the job now; write nothing more
 └── CorruptBlob             stored bytes do not have their hash
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -61,20 +59,6 @@ class InvalidRows(InvalidInput):
     """Rows that a model cannot take."""
 
     code = "invalid_rows"
-
-
-class NotTrainedWithDropout(InvalidInput):
-    """The uncertainty of a network is measured with the dropout that it was trained with; this one had none."""
-
-    code = "not_trained_with_dropout"
-
-    def __init__(self, name: str, version: int) -> None:
-        detail = (
-            f"cannot be had of version {version} of model {name!r}: its network was trained without dropout, so that "
-            "every sample would be the same. Leave the field out, or train a network with "
-            '"dropout" above 0, such as 0.05'
-        )
-        super().__init__([Violation("#/uncertainty", detail)])
 
 
 class InvalidTable(InvalidInput):
@@ -155,61 +139,6 @@ class UnknownPrediction(NotFound):
 
     def __init__(self, prediction_id: str) -> None:
         super().__init__(f"no prediction has the id {prediction_id[:64]!r}; GET /predictions lists them")
-
-
-class UnknownModel(NotFound):
-    """No model has this name."""
-
-    code = "unknown_model"
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"no model is named {name[:64]!r}; GET /models lists them")
-
-
-class NoVersionLeft(UnknownModel):
-    """The model is known, and every version of it has been deleted."""
-
-    code = "no_version_left"
-
-    def __init__(self, name: str) -> None:
-        NotFound.__init__(
-            self, f'every version of model {name!r} has been deleted; a new job with "model": "{name}" adds one'
-        )
-
-
-class UnknownVersion(NotFound):
-    """The model has no such version."""
-
-    code = "unknown_version"
-
-    def __init__(self, name: str, version: int) -> None:
-        super().__init__(f"model {name!r} has no version {version}; GET /models/{name} lists its versions")
-
-
-class UnknownAlias(NotFound):
-    """The model has no such alias."""
-
-    code = "unknown_alias"
-
-    def __init__(self, name: str, alias: str, known: Sequence[str] = ()) -> None:
-        more = f" and {len(known) - 10} more" if len(known) > 10 else ""
-        others = f"its aliases are {', '.join(known[:10])}{more}" if known else "it has none"
-        super().__init__(
-            f"model {name!r} has no alias {alias[:64]!r}; {others}. PUT /models/{name}/aliases/NAME sets one; "
-            "a version's number, or neither of the two for the default, does as well"
-        )
-
-
-class FileNotKept(NotFound):
-    """The version was registered before files of this kind were kept."""
-
-    code = "file_not_kept"
-
-    def __init__(self, name: str, version: int, file: str) -> None:
-        super().__init__(
-            f"version {version} of model {name!r} was registered before {file} was kept, and it cannot be made from "
-            "what is stored; model.onnx and encoder.json are there. Train it again to have one"
-        )
 
 
 class Conflict(SelfnormError):
@@ -325,54 +254,6 @@ class DatasetNotHere(Conflict):
         super().__init__(
             f"the rows of {dataset_id} are not stored here: a worker downloads them when a job needs them. "
             "Set SELFNORM_DATASETS_DIR to a folder that holds its files to read them from there"
-        )
-
-
-class ModelNotReady(Conflict):
-    """The first version of this model is still being trained."""
-
-    code = "model_not_ready"
-
-    def __init__(self, name: str, job_id: str, state: str) -> None:
-        super().__init__(
-            f"model {name!r} has no version yet: its job {job_id} is {state}; wait with GET /jobs/{job_id}?wait=30"
-        )
-
-
-class VersionHasAliases(Conflict):
-    """Aliases stand for this version, so it cannot be deleted."""
-
-    code = "version_has_aliases"
-
-    def __init__(self, name: str, version: int, aliases: Sequence[str]) -> None:
-        super().__init__(
-            f"version {version} of model {name!r} is what {', '.join(aliases[:10])} stands for; set the alias to "
-            "another version or remove it, then delete the version"
-        )
-
-
-class VersionInUse(Conflict):
-    """Predictions that have not ended need this version."""
-
-    code = "version_in_use"
-
-    def __init__(self, name: str, version: int, jobs: int) -> None:
-        super().__init__(
-            f"{jobs} unfinished prediction(s) need version {version} of model {name!r}; cancel them or wait, "
-            "then delete it"
-        )
-
-
-class NothingToGoBackTo(Conflict):
-    """The alias stood for no other version before, or for none that still exists."""
-
-    code = "nothing_to_go_back_to"
-
-    def __init__(self, name: str, alias: str, version: int | None) -> None:
-        now = "has been removed" if version is None else f"stands for version {version}"
-        super().__init__(
-            f"alias {alias!r} of model {name!r} {now}, and no version that it stood for before is left; "
-            f"PUT /models/{name}/aliases/{alias} sets it to any version"
         )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from service.domain.errors import NothingToGoBackTo, UnknownAlias, UnknownModel, UnknownVersion
+from service.domain.model_errors import NothingToGoBackTo, UnknownAlias, UnknownModel, UnknownVersion
 from service.domain.models import Alias, AliasChange
 from service.storage.database import database_time, upsert
 from service.storage.tables import alias_changes, model_aliases, model_versions, models

@@ -7,8 +7,9 @@ from typing import Any, BinaryIO
 from sqlalchemy import Connection, RowMapping, delete, func, insert, literal, select
 
 from service.domain.encoders import from_json, to_json
-from service.domain.errors import (
-    NotFound,
+from service.domain.errors import NotFound
+from service.domain.jobs import ACTIVE_STATES
+from service.domain.model_errors import (
     NoVersionLeft,
     UnknownAlias,
     UnknownModel,
@@ -16,7 +17,6 @@ from service.domain.errors import (
     VersionHasAliases,
     VersionInUse,
 )
-from service.domain.jobs import ACTIVE_STATES
 from service.domain.models import PRODUCTION, Inputs, Model, ModelVersion, NewVersion, Outputs, VersionSummary
 from service.storage import aliases, blobs, pages
 from service.storage.database import upsert

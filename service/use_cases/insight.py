@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.domain.errors import InvalidInput, InvalidRows, NotTrainedWithDropout, Violation
+from service.domain.errors import InvalidInput, InvalidRows, Violation
+from service.domain.model_errors import NotTrainedWithDropout
 from service.domain.models import ClassLabel, ModelVersion
 from service.domain.spec import JobSpec, NetworkSpec
 from service.inference import layers

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal, cast
 
 from service.domain.encoders import to_json
-from service.domain.errors import FileNotKept
+from service.domain.model_errors import FileNotKept
 from service.domain.models import ModelVersion
 from service.storage import blobs, models
 from service.storage.database import Connection, Database

@@ -5,7 +5,8 @@ import tempfile
 from collections.abc import Callable
 from typing import BinaryIO, cast
 
-from service.domain.errors import InvalidSpec, ModelNotReady, UnknownDataset, UnknownModel, Violation
+from service.domain.errors import InvalidSpec, UnknownDataset, Violation
+from service.domain.model_errors import ModelNotReady, UnknownModel
 from service.domain.models import ModelVersion
 from service.domain.prediction_completion import complete_prediction
 from service.domain.predictions import PredictionJob, PredictionResult, PredictionSpec

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.domain.counts import add
-from service.domain.errors import ModelNotReady, NotFound, UnknownModel
+from service.domain.errors import NotFound
+from service.domain.model_errors import ModelNotReady, UnknownModel
 from service.domain.models import ModelVersion
 from service.inference.guard import InputGuard
 from service.inference.rows import RowReader

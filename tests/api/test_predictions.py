@@ -12,8 +12,8 @@ from sqlalchemy import delete, func, select
 
 from service.api.dependencies import Services
 from service.domain.encoders import BooleanEncoder, CategoricalEncoder, DateEncoder, NumericEncoder
-from service.domain.errors import VersionInUse
 from service.domain.jobs import Claim, JobKind, Progress
+from service.domain.model_errors import VersionInUse
 from service.domain.models import Outputs
 from service.storage import aliases, datasets, leases, models
 from service.storage.database import Database

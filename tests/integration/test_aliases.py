@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import func, insert, select, update
 
-from service.domain.errors import (
+from service.domain.jobs import JobState
+from service.domain.model_errors import (
     NothingToGoBackTo,
     NoVersionLeft,
     UnknownAlias,
@@ -18,7 +19,6 @@ from service.domain.errors import (
     VersionHasAliases,
     VersionInUse,
 )
-from service.domain.jobs import JobState
 from service.storage import aliases, blobs, models
 from service.storage.database import Connection, Database, database_time
 from service.storage.faults import DATABASE_DOWN

@@ -5,14 +5,8 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from service.domain.encoders import BooleanEncoder, NumericEncoder
-from service.domain.errors import (
-    CorruptBlob,
-    DatasetInUse,
-    DatasetIsBuiltin,
-    UnknownDataset,
-    UnknownModel,
-    UnknownVersion,
-)
+from service.domain.errors import CorruptBlob, DatasetInUse, DatasetIsBuiltin, UnknownDataset
+from service.domain.model_errors import UnknownModel, UnknownVersion
 from service.domain.models import Inputs, NewVersion, Outputs
 from service.storage import blobs, datasets, models, pages
 from service.storage.database import Database

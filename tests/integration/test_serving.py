@@ -15,7 +15,8 @@ import pytest
 from sqlalchemy import delete, select, text, update
 
 from service.api.answers import to_json
-from service.domain.errors import CorruptBlob, ModelNotReady, UnknownAlias, UnknownModel, UnknownVersion
+from service.domain.errors import CorruptBlob
+from service.domain.model_errors import ModelNotReady, UnknownAlias, UnknownModel, UnknownVersion
 from service.storage import aliases, inputs, models
 from service.storage.database import Database, database_time
 from service.storage.faults import DATABASE_DOWN, DATABASE_FAULTS

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from service.domain.errors import InvalidInput, InvalidRows, NotTrainedWithDropout
+from service.domain.errors import InvalidInput, InvalidRows
+from service.domain.model_errors import NotTrainedWithDropout
 from service.domain.models import ModelVersion, Outputs
 from service.use_cases.insight import MAX_PASSES, explain, uncertainty
 from tests.unit.networks import CLASSES, MLP, NUMBER, SNN, inputs_of, rows_of, spec_of, tensors_of

@@ -36,7 +36,8 @@ from service.api.protocols.views import (
     ServerMetadataView,
     json_body,
 )
-from service.domain.errors import InvalidRows, ModelNotReady, NoVersionLeft, UnknownModel, UnknownVersion
+from service.domain.errors import InvalidRows
+from service.domain.model_errors import ModelNotReady, NoVersionLeft, UnknownModel, UnknownVersion
 from service.domain.models import MAX_VERSION
 from service.use_cases.predict import Answer
 from service.use_cases.serving import Served

@@ -39,7 +39,8 @@ from service.api.protocols.views import (
     ServableMetadataView,
     json_body,
 )
-from service.domain.errors import InvalidRows, ModelNotReady, NotFound, UnknownModel
+from service.domain.errors import InvalidRows, NotFound
+from service.domain.model_errors import ModelNotReady, UnknownModel
 from service.domain.models import MAX_VERSION
 from service.use_cases.predict import Answer
 from service.use_cases.serving import Served
