@@ -37,6 +37,8 @@ CLOSED = b"c"
 TICK_SECONDS = 0.1
 STOP_SECONDS = 25.0
 """So long API processes have to finish what is under way, and close, before they are killed."""
+TOGETHER_SECONDS = 10.0
+"""So long the first process that is ready waits for the others, or all connections of the start would stay with it."""
 FULL_SECONDS = 0.01
 """The pause where no process takes another connection at the moment."""
 
@@ -89,6 +91,8 @@ class Acceptor:
         self._selector = selectors.DefaultSelector()
         self._stopping = False
         self._failed: int | None = None
+        self._accept_at: float | None = None  # None before the first process is ready
+        self._is_accepting = False
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT; return the exit status."""
@@ -114,6 +118,16 @@ class Acceptor:
                 self._accept(key.fileobj)
         for part in self._parts:
             self._watch(part)
+        if not self._is_accepting and self._may_accept():
+            self._is_accepting = True
+            for listening in self._listening:
+                self._selector.register(listening, selectors.EVENT_READ)
+
+    def _may_accept(self) -> bool:
+        """Whether every process has come up, or those that have need wait no longer for the others."""
+        if self._accept_at is None:
+            return False
+        return all(part.has_been_ready for part in self._parts) or time.monotonic() >= self._accept_at
 
     def _start(self, part: _Part) -> None:
         try:
@@ -142,12 +156,8 @@ class Acceptor:
         if READY in words:
             part.is_ready = part.has_been_ready = True
             part.pause = 0.0
-            self._listen_from_now_on()
-
-    def _listen_from_now_on(self) -> None:
-        for listening in self._listening:
-            if listening not in [key.fileobj for key in self._selector.get_map().values()]:
-                self._selector.register(listening, selectors.EVENT_READ)
+            if self._accept_at is None:
+                self._accept_at = time.monotonic() + TOGETHER_SECONDS
 
     def _hang_up(self, part: _Part) -> None:
         if part.channel is not None:

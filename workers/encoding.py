@@ -21,6 +21,7 @@ from service.domain.encoders import (
     date_parts,
 )
 from service.domain.features import encoded_as
+from service.domain.models import NEVER_CHANGED
 from service.domain.spec import NumericPreparation, PreparationSpec
 
 MIN_ROWS_PER_CATEGORY = 5
@@ -30,8 +31,6 @@ MIN_SHARE_PER_CATEGORY = 0.01
 QUANTILES = 256
 NOISE = 1e-12
 """A spread smaller than this against the mean is rounding."""
-NEVER_CHANGED = 1e300
-"""The scale of a column that is constant in training: whatever comes later is 0 for the network."""
 CHUNK_ROWS = 65_536
 FEW_COLUMNS = 16
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from service.domain.datasets import Column
 from service.domain.encoders import Encoder, encode
 from service.domain.limits import RESIDENT_BYTES
-from service.domain.models import ClassLabel, Inputs, Outputs
+from service.domain.models import NEVER_CHANGED, ClassLabel, Inputs, Outputs
 from service.domain.spec import JobSpec
 from service.domain.table import Table
 from service.domain.training_errors import NoRoom, UnusableColumn
@@ -79,7 +79,7 @@ def prepare(
     else:
         mean, scale = encoding.moments(target[split.training])
         # A target that is constant in training has no scale; its errors count as they are.
-        is_constant = scale == encoding.NEVER_CHANGED
+        is_constant = scale == NEVER_CHANGED
         outputs = Outputs("regression", spec.target, mean=float(mean), scale=1.0 if is_constant else float(scale))
         target = _standardized_target(target, usable, outputs)
     is_resident = 4 * len(usable) * len(inputs.mean) <= resident_bytes

@@ -27,6 +27,7 @@ def upgrade() -> None:
     result_comment = "rows, size and warnings of what a prediction made"
     op.add_column("jobs", sa.Column("result", sa.JSON(none_as_null=True), nullable=True, comment=result_comment))
     op.create_index("ix_jobs_result_sha256", "jobs", ["result_sha256"])
+    op.create_index("ix_jobs_kind_number", "jobs", ["kind", "number"])
     revision_comment = "counts changes of versions and aliases"
     op.add_column(
         "models", sa.Column("revision", sa.Integer(), server_default="0", nullable=False, comment=revision_comment)
@@ -112,6 +113,7 @@ def downgrade() -> None:
     op.drop_column("model_versions", "keras_sha256")
     op.drop_column("model_versions", "calibration")
     op.drop_column("models", "revision")
+    op.drop_index("ix_jobs_kind_number", "jobs")
     op.drop_index("ix_jobs_result_sha256", "jobs")
     for column in ("result", "result_sha256", "kind"):
         op.drop_column("jobs", column)

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Path
 from service.api.dependencies import ServicesDependency
 from service.api.views import View
 from service.domain.models import MAX_VERSION
-from service.inference.guard import FAR, MEAN_DOMAIN, VARIANCE_DOMAIN
+from service.domain.self_normalization import MEAN_DOMAIN, VARIANCE_DOMAIN
+from service.inference.guard import FAR
 from service.use_cases.inputs import InputsReport, read_inputs
 
 router = APIRouter(prefix="/models", tags=["models"])

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 Category = str | int | float | bool
 
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+"""The largest number that a network takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Coded:

@@ -26,6 +26,8 @@ AliasName = Annotated[Name, AfterValidator(_no_number)]
 """What an alias may be called: as models are, but no number."""
 PRODUCTION = "production"
 """The alias whose version answers where a request names neither version nor alias."""
+NEVER_CHANGED = 1e300
+"""The scale of a column that is constant in training: whatever comes later is 0 for the network."""
 ClassLabel = str | int | float | bool
 
 

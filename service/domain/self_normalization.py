@@ -9,6 +9,9 @@ SELU_SCALE = 1.0507009873554805
 """The lambda of SELU (equation 14)."""
 ALPHA_PRIME = -1.7580993408473768
 """-lambda alpha: what SELU gives for minus infinity (section "Alpha dropout")."""
+MEAN_DOMAIN = (-0.1, 0.1)
+VARIANCE_DOMAIN = (0.8, 1.5)
+"""Where Theorem 1 has the moments of what a layer takes: in there they stay, and converge."""
 DROPOUT_LEVELS = 2**16
 """A unit is dropped where its 16 random bits lie below ``rate`` times this."""
 

@@ -3,7 +3,6 @@
 Cells are looked at together, by their types and their distinct values; one by one only where something is wrong.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.domain import dates
-from service.domain.encoders import CategoricalEncoder, Coded, DateEncoder, Encoder, RawColumn
+from service.domain.cells import FLOAT32_MAX, Coded, RawColumn, numbers_among
+from service.domain.encoders import CategoricalEncoder, DateEncoder, Encoder
 from service.domain.errors import Violation
 from service.domain.wording import shown
 
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 MAX_VIOLATIONS = 20
 MAX_WARNINGS = 20
 NUMBERS: frozenset[type] = frozenset({int, float})
@@ -59,7 +58,7 @@ class ColumnReader:
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
         self._words = {"", *encoder.missing_tokens}
-        self._numbers = _numbers_among(encoder.missing_tokens)
+        self._numbers = numbers_among(encoder.missing_tokens)
         self._known: set[Any] = set()
         if isinstance(encoder, CategoricalEncoder):
             self._known = {*encoder.categories, *encoder.rare}
@@ -214,15 +213,6 @@ def row_problem(row: int, problem: str, *, column: bool = False) -> Violation:
 def row_number(violation: Violation) -> int:
     """Return the row that a violation is about."""
     return int(violation.pointer.rsplit("/", 1)[1])
-
-
-def _numbers_among(words: tuple[str, ...]) -> set[float]:
-    """Return the numbers that stand for a missing cell, such as -999."""
-    found = set()
-    for word in words:
-        with suppress(ValueError):
-            found.add(float(word))
-    return {number for number in found if math.isfinite(number)}
 
 
 def _problem(kind: str, value: Any) -> str | None:

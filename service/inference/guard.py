@@ -13,23 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.domain.cells import FLOAT32_MAX
 from service.domain.counts import subtract
 from service.domain.encoders import DateEncoder, NumericEncoder
-from service.domain.models import Inputs
+from service.domain.models import NEVER_CHANGED, Inputs
+from service.domain.self_normalization import MEAN_DOMAIN, VARIANCE_DOMAIN
 from service.domain.wording import shown
 
 FAR = 8.0
 """A value so many standard deviations from the mean of the training rows is far outside."""
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 FLOAT64_MAX = float(np.finfo(np.float64).max)
 """Stands for what is infinite, which JSON does not have."""
-NEVER_CHANGED = 1e299
-"""A larger scale belongs to a column that was constant in training; the network takes whatever comes there for 0."""
 RECENT_ROWS = 1000
 BLOCK_ROWS = 50
-MEAN_DOMAIN = (-0.1, 0.1)
-VARIANCE_DOMAIN = (0.8, 1.5)
-"""Where Theorem 1 of Klambauer et al. 2017 has the moments of what a layer takes."""
 MAX_UNSEEN_SHARE = 0.05
 FEWEST_ROWS = 100
 """With fewer recent rows, nothing is said of their moments and shares."""

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.domain.encoders import Coded, Encoder, RawColumn, encode
+from service.domain.cells import FLOAT32_MAX, Coded, RawColumn
+from service.domain.encoders import Encoder, encode
 from service.domain.errors import InvalidRows, Violation
 from service.domain.models import Inputs
 from service.domain.wording import listed, shown
 from service.inference.columns import (
-    FLOAT32_MAX,
     MAX_VIOLATIONS,
     MAX_WARNINGS,
     Cells,

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.domain import dates
-from service.domain.cells import Coded, RawColumn, numbers_among
+from service.domain.cells import FLOAT32_MAX, Coded, RawColumn, numbers_among
 from service.domain.encoders import CategoricalEncoder, DateEncoder, Encoder, encode
 from service.domain.models import Inputs
-from service.inference.columns import FLOAT32_MAX
 
 NO_CELLS = "missing, and training saw no gaps in it"
 

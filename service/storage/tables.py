@@ -112,6 +112,7 @@ jobs = Table(
         "state in ('queued','running','paused','cancelling','succeeded','failed','cancelled')", name="known_state"
     ),
     Index("ix_jobs_state_number", "state", "number"),
+    Index("ix_jobs_kind_number", "kind", "number"),
 )
 
 job_tags = Table(

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from service.domain.cells import FLOAT32_MAX
 from service.domain.wording import shown
 from service.tables.refusals import refused
 
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 MAX_DIGITS = 18
 """Integers of more digits are codes: they would not come back as they went in."""
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
+from service.domain.model_errors import ModelNotReady, UnknownModel
 from service.domain.models import Alias, AliasChange, Model, ModelVersion
-from service.storage import aliases, models, pages
+from service.storage import aliases, jobs, models, pages
 from service.storage.database import Connection, Database
 from service.use_cases.idempotency import KeyedRequest, Outcome, StoredAnswer, once
 
@@ -104,3 +105,26 @@ def roll_back_alias_once(
 
 def _with_history(connection: Connection, name: str, alias: str) -> AliasWithHistory:
     return aliases.get(connection, name, alias), aliases.history(connection, name, alias)
+
+
+def resolve_version(
+    connection: Connection,
+    name: str,
+    version: int | None = None,
+    alias: str | None = None,
+    *,
+    for_use: bool = False,
+) -> ModelVersion:
+    """Read the version that a request to predict means, as ``storage.models.resolve`` does.
+
+    Raises:
+        UnknownModel, UnknownVersion, UnknownAlias: there is no such thing.
+        ModelNotReady: the first version is still being trained.
+    """
+    try:
+        return models.resolve(connection, name, version, alias, for_use=for_use)
+    except UnknownModel:
+        job = jobs.newest_for_model(connection, name)
+        if job is None:
+            raise
+        raise ModelNotReady(name, job.id, job.state) from None

@@ -1,19 +1,16 @@
 """Predict: raw rows in, answers out."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.domain.errors import InvalidRows, Violation
-from service.domain.models import ClassLabel
 from service.inference.columns import MAX_VIOLATIONS, MAX_WARNINGS
 from service.inference.rows import CheckedRows
 from service.inference.sessions import CHUNK_ROWS
-from service.use_cases.serving import Served, Serving
+from service.use_cases.serving import Served
 
 MAX_PROBABILITIES = 2_000_000
 """More of them in one answer would take hundreds of megabytes on their way."""
@@ -27,39 +24,6 @@ class Answer:
     """Probabilities, float32 (rows, classes), or predictions in the target's units, float64 (rows, 1)."""
     warnings: tuple[str, ...] = ()
     """What was odd about the rows, such as a category that training did not see."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """Answers in the order of the rows; ``probabilities`` is (rows, classes) for a classification."""
-
-    model: str
-    version: int
-    predictions: list[ClassLabel]
-    classes: list[ClassLabel] | None = None
-    probabilities: list[list[float]] | None = None
-    warnings: list[str] | None = None
-    """What was odd about the rows; None where nothing was."""
-
-
-def predict(
-    serving: Serving,
-    name: str,
-    instances: Sequence[Any],
-    version: int | None = None,
-    alias: str | None = None,
-) -> Prediction:
-    """Answer rows with a version of a model, the default one where none is named.
-
-    Raises:
-        UnknownModel, UnknownVersion, UnknownAlias: there is no such thing.
-        ModelNotReady: the first version is still being trained.
-        InvalidRows: the model cannot take the rows.
-        CorruptBlob: the stored graph is damaged.
-    """
-    served = serving.find(name, version, alias)
-    check_size(served, len(instances))
-    return described(served, answer(served, served.reader.check(instances)))
 
 
 def answer(served: Served, checked: CheckedRows) -> Answer:
@@ -82,17 +46,6 @@ def answer(served: Served, checked: CheckedRows) -> Answer:
     check_finite(whole)
     warnings = (*served.guard.warnings, *checked.warnings, *far)
     return Answer(whole, warnings[:MAX_WARNINGS])
-
-
-def described(served: Served, answered: Answer) -> Prediction:
-    """Put an answer into the words of the model: labels, classes, probabilities, or numbers."""
-    version, values = served.version, answered.values
-    warnings = list(answered.warnings) or None
-    if version.outputs.task == "regression":
-        return Prediction(version.name, version.version, values[:, 0].tolist(), warnings=warnings)
-    classes = list(version.outputs.classes)
-    labels = [classes[index] for index in values.argmax(axis=1).tolist()]
-    return Prediction(version.name, version.version, labels, classes, values.tolist(), warnings)
 
 
 def check_size(served: Served, count: int) -> None:

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from typing import BinaryIO, cast
 
 from service.domain.errors import InvalidSpec, UnknownDataset, Violation
-from service.domain.model_errors import ModelNotReady, UnknownModel
-from service.domain.models import ModelVersion
 from service.domain.prediction_completion import complete_prediction
 from service.domain.predictions import PredictionJob, PredictionResult, PredictionSpec
-from service.storage import datasets, jobs, models, pages, predictions
+from service.storage import datasets, jobs, pages, predictions
 from service.storage.database import Connection, Database
 from service.use_cases.idempotency import KeyedRequest, Outcome, StoredAnswer, once
+from service.use_cases.models import resolve_version
 
 
 def submit_prediction_once(
@@ -89,7 +88,8 @@ def delete_prediction(database: Database, prediction_id: str) -> None:
 
 
 def _submit(connection: Connection, spec: PredictionSpec) -> PredictionJob:
-    version = _version(connection, spec)
+    # So that it is not deleted before the prediction is stored.
+    version = resolve_version(connection, spec.model, spec.version, spec.alias, for_use=True)
     try:
         dataset = datasets.get(connection, spec.dataset, for_use=True)
     except UnknownDataset as error:
@@ -99,14 +99,3 @@ def _submit(connection: Connection, spec: PredictionSpec) -> PredictionJob:
     stored = completed.spec.model_dump(mode="json")
     predictions.add(connection, prediction_id, stored, dataset.rows, completed.warnings)
     return predictions.get(connection, prediction_id)
-
-
-def _version(connection: Connection, spec: PredictionSpec) -> ModelVersion:
-    """Read the version that a spec means, and keep it from being deleted until the prediction is stored."""
-    try:
-        return models.resolve(connection, spec.model, spec.version, spec.alias, for_use=True)
-    except UnknownModel:
-        job = jobs.newest_for_model(connection, spec.model)
-        if job is None:
-            raise
-        raise ModelNotReady(spec.model, job.id, job.state) from None

@@ -10,14 +10,15 @@ from typing import Any
 
 from service.domain.counts import add
 from service.domain.errors import NotFound
-from service.domain.model_errors import ModelNotReady, UnknownModel
+from service.domain.model_errors import UnknownModel
 from service.domain.models import ModelVersion
 from service.inference.guard import InputGuard
 from service.inference.rows import RowReader
 from service.inference.sessions import ServedNetwork
-from service.storage import aliases, blobs, inputs, jobs, models
+from service.storage import aliases, blobs, inputs, models
 from service.storage.database import Connection, Database
 from service.storage.faults import DATABASE_DOWN, DATABASE_FAULTS
+from service.use_cases.models import resolve_version
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ class Serving:
             try:
                 with self._database.read() as connection:
                     revision = models.revisions(connection, [name]).get(name, 0)
-                    served = self._load(connection, _resolve(connection, name, version, alias))
+                    served = self._load(connection, resolve_version(connection, name, version, alias))
             except DATABASE_DOWN:
                 loaded = None if version is None else self._loaded.get((name, version))
                 if loaded is None:
@@ -298,13 +299,3 @@ def _existing(connection: Connection, name: str) -> set[int]:
         return {summary.version for summary in models.get_model(connection, name).versions}
     except UnknownModel:
         return set()
-
-
-def _resolve(connection: Connection, name: str, version: int | None, alias: str | None) -> ModelVersion:
-    try:
-        return models.resolve(connection, name, version, alias)
-    except UnknownModel:
-        job = jobs.newest_for_model(connection, name)
-        if job is None:
-            raise
-        raise ModelNotReady(name, job.id, job.state) from None

@@ -126,6 +126,13 @@ def test_connections_that_stay_are_spread_evenly(shared: tuple[ApiProcess, Datab
         until(are_even)  # the ends of those before are heard of a moment later
 
 
+def test_connections_of_the_very_start_are_spread_too(stocked_sqlite: Path, tmp_path: Path) -> None:
+    database = stock(stocked_sqlite, tmp_path)
+    with api_process(database, tmp_path, SELFNORM_API_PROCESSES="2") as api, ExitStack() as stack:
+        # The client that waited for the service keeps a connection too.
+        assert spread([stack.enter_context(connected(api.port)) for _ in range(7)]) == [3, 4]
+
+
 def test_acceptor_loads_nothing_of_what_answers(shared: tuple[ApiProcess, Database]) -> None:
     api, _ = shared
     assert "onnxruntime" not in Path(f"/proc/{api.pid}/maps").read_text()

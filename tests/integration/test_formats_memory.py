@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tests.processes import linux_only
+
 MOST_MB = 200
 
 LARGE = {
@@ -79,7 +81,7 @@ except (InvalidRows, MalformedRequest) as error:
 print(said, round(resident("VmHWM") - before))
 """
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc how large the process has been")
+pytestmark = linux_only
 
 
 def read_alone(case: str) -> tuple[str, int]:

@@ -15,8 +15,8 @@ from service.storage.database import Database, database_time
 from service.storage.tables import datasets as dataset_table
 from service.storage.tables import jobs as job_table
 from service.use_cases import jobs as use_cases
-from service.use_cases.predict import predict
 from service.use_cases.serving import Serving
+from tests.asking import predict
 from tests.factories import stored_job
 from tests.training.attempts import SMALL, add_table, claimed, epochs_of, read, run
 from tests.training.support import PLATEAU_AND_SAMPLE_WEIGHTS, case, described

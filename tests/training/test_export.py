@@ -19,8 +19,8 @@ from service.domain.models import Inputs, Outputs
 from service.domain.spec import MlpSpec, SnnSpec
 from service.storage.database import Database
 from service.use_cases import model_files
-from service.use_cases.predict import predict
 from service.use_cases.serving import Serving
+from tests.asking import predict
 from tests.factories import stored_job
 from tests.training.attempts import add_table, read, run
 from workers import export

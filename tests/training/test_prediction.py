@@ -21,8 +21,8 @@ from service.storage.tables import blobs as blob_table
 from service.storage.tables import datasets as dataset_table
 from service.storage.tables import jobs as job_table
 from service.tables import parquet
-from service.use_cases.predict import predict
 from service.use_cases.serving import Serving
+from tests.asking import predict
 from tests.factories import stored_job
 from tests.predictions import read, register, result_table, store_numbers, store_table, submit
 from tests.training.attempts import add_table, ask, finish, losses_of, lost, run, start, told, wait_until

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from service.domain.cells import FLOAT32_MAX
 from service.domain.encoders import BooleanEncoder, CategoricalEncoder, DateEncoder, NumericEncoder
 from service.domain.models import Inputs
-from service.inference.guard import FAR, FLOAT32_MAX, MAX_WARNINGS, RECENT_ROWS, InputGuard, Recent, drift
+from service.inference.guard import FAR, MAX_WARNINGS, RECENT_ROWS, InputGuard, Recent, drift
 
 PLAIN = Inputs((NumericEncoder("a"), NumericEncoder("b")), (10.0, -2.0), (2.0, 0.5))
 CONSTANT = 1e300
