@@ -22,9 +22,12 @@ from service.api.errors import malformed
 from service.api.gathering import Gathering
 from service.api.imports import ImportQueue
 from service.domain import strict_json
+from service.domain.bounds import Name
 from service.domain.errors import InvalidIdempotencyKey, MalformedRequest, RequestStillRunning
+from service.domain.jobs import JobState
 from service.domain.limits import Limits, TableLimits
 from service.storage.database import Database
+from service.storage.jobs import JobFilter
 from service.storage.pages import MAX_PAGE_SIZE, PageRequest
 from service.task_queue import Doorbell
 from service.use_cases.idempotency import KeyedRequest, Outcome
@@ -146,6 +149,12 @@ def _page(
     return PageRequest(page_size, page_token)
 
 
+def _filter(
+    state: JobState | None = None, tag: Name | None = None, model: str | None = None, dataset: str | None = None
+) -> JobFilter:
+    return JobFilter(state, tag, model, dataset)
+
+
 KeyParameter = Annotated[
     list[str] | None,
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH, "pattern": "^[ -~]+$"}),
@@ -180,6 +189,8 @@ async def _keyed(request: Request, key: KeyDependency) -> KeyedRequest | None:
 
 ServicesDependency = Annotated[Services, Depends(_services)]
 PageDependency = Annotated[PageRequest, Depends(_page)]
+FilterDependency = Annotated[JobFilter, Depends(_filter)]
+"""Which jobs, or predictions, a list is to hold."""
 KeyedDependency = Annotated[KeyedRequest | None, Depends(_keyed)]
 """The request with its key; None where it has none."""
 

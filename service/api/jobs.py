@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from service.api.dependencies import (
+    FilterDependency,
     KeyedDependency,
     PageDependency,
     ServicesDependency,
@@ -15,10 +16,8 @@ from service.api.dependencies import (
 )
 from service.api.views import EpochsView, JobView, PageView, SplitView, ValidatedView
 from service.api.waiting import WaitParameter, tagged, wait_for
-from service.domain.bounds import Name
 from service.domain.jobs import PART_CODES, Job, JobState
 from service.domain.spec import JobSpec
-from service.storage.jobs import JobFilter
 from service.use_cases import jobs
 from service.use_cases.idempotency import StoredAnswer
 
@@ -58,16 +57,9 @@ def submitted(job: Job) -> StoredAnswer:
 
 
 @router.get("")
-def list_jobs(
-    services: ServicesDependency,
-    page: PageDependency,
-    state: JobState | None = None,
-    tag: Name | None = None,
-    model: str | None = None,
-    dataset: str | None = None,
-) -> PageView[JobView]:
+def list_jobs(services: ServicesDependency, page: PageDependency, wanted: FilterDependency) -> PageView[JobView]:
     """List jobs, newest first."""
-    found = jobs.list_jobs(services.database, JobFilter(state, tag, model, dataset), page)
+    found = jobs.list_jobs(services.database, wanted, page)
     return PageView(items=[JobView.of(job) for job in found.items], next_page_token=found.next_token)
 
 

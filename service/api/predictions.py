@@ -7,14 +7,19 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from service.api.dependencies import KeyedDependency, PageDependency, ServicesDependency, StrictRoute, answer_of
+from service.api.dependencies import (
+    FilterDependency,
+    KeyedDependency,
+    PageDependency,
+    ServicesDependency,
+    StrictRoute,
+    answer_of,
+)
 from service.api.prediction_views import PredictionJobView
 from service.api.views import PageView
 from service.api.waiting import WaitParameter, has_tag, tagged, wait_for
-from service.domain.bounds import Name
 from service.domain.jobs import JobState
 from service.domain.predictions import PredictionJob, PredictionSpec
-from service.storage.jobs import JobFilter
 from service.use_cases import predictions
 from service.use_cases.idempotency import StoredAnswer
 
@@ -39,15 +44,10 @@ def submit(spec: PredictionSpec, services: ServicesDependency, keyed: KeyedDepen
 
 @router.get("")
 def list_predictions(
-    services: ServicesDependency,
-    page: PageDependency,
-    state: JobState | None = None,
-    tag: Name | None = None,
-    model: str | None = None,
-    dataset: str | None = None,
+    services: ServicesDependency, page: PageDependency, wanted: FilterDependency
 ) -> PageView[PredictionJobView]:
     """List predictions over stored data sets, newest first."""
-    found = predictions.list_predictions(services.database, JobFilter(state, tag, model, dataset), page)
+    found = predictions.list_predictions(services.database, wanted, page)
     return PageView(items=[PredictionJobView.of(job) for job in found.items], next_page_token=found.next_token)
 
 

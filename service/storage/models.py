@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
-from typing import Any, BinaryIO
+from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, func, insert, literal, select
 
@@ -170,15 +170,6 @@ def onnx_file(connection: Connection, sha256: str) -> bytes:
         CorruptBlob: it is missing or damaged.
     """
     return blobs.get(connection, sha256)
-
-
-def copy_file(connection: Connection, sha256: str, file: BinaryIO) -> None:
-    """Copy a file of a version into another file, in constant memory.
-
-    Raises:
-        CorruptBlob: it is missing or damaged.
-    """
-    blobs.copy_to(connection, sha256, file)
 
 
 def _number_of(name: str, alias: str | None) -> Any:

@@ -3,15 +3,15 @@
 import hashlib
 import io
 import json
-import tempfile
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal
 
 from service.domain.encoders import to_json
 from service.domain.model_errors import FileNotKept
 from service.domain.models import ModelVersion
 from service.storage import blobs, models
 from service.storage.database import Connection, Database
+from service.use_cases.stored_files import copy_out
 
 FileName = Literal["model.keras", "model.onnx", "encoder.json"]
 FORMAT_VERSION = 1
@@ -83,9 +83,6 @@ def find_file(database: Database, name: str, version: int, file: FileName) -> Mo
 def open_file(database: Database, name: str, version: int, file: ModelFile) -> BinaryIO:
     """Return a file that stands at its start and is the caller's to close.
 
-    What is stored is copied into a temporary file: its hash is checked before anybody gets a byte of it, and no session
-    is held while a client takes it in, however slowly.
-
     Raises:
         UnknownModel, UnknownVersion: it has been deleted meanwhile.
         CorruptBlob: it is missing or damaged.
@@ -93,14 +90,7 @@ def open_file(database: Database, name: str, version: int, file: ModelFile) -> B
     if file.name == "encoder.json":
         with database.read() as connection:
             return io.BytesIO(encoder_file(models.get_version(connection, name, version)))
-    copied = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115  # the caller closes it
-    try:
-        with database.read() as connection:
-            models.copy_file(connection, file.sha256, copied)
-    except BaseException:
-        copied.close()
-        raise
-    return copied
+    return copy_out(database, file.sha256)
 
 
 def encoder_file(version: ModelVersion) -> bytes:

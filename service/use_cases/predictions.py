@@ -1,9 +1,8 @@
 """Predictions over stored data sets: submit, look at, read the result, cancel, delete."""
 
 import secrets
-import tempfile
 from collections.abc import Callable
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from service.domain.errors import InvalidSpec, UnknownDataset, Violation
 from service.domain.prediction_completion import complete_prediction
@@ -12,6 +11,7 @@ from service.storage import datasets, jobs, pages, predictions
 from service.storage.database import Connection, Database
 from service.use_cases.idempotency import KeyedRequest, Outcome, StoredAnswer, once
 from service.use_cases.models import resolve_version
+from service.use_cases.stored_files import copy_out
 
 
 def submit_prediction_once(
@@ -59,19 +59,10 @@ def prediction_result(database: Database, prediction_id: str) -> PredictionResul
 def result_file(database: Database, result: PredictionResult) -> BinaryIO:
     """Copy a result into a temporary file, which stands at its start and is the caller's to close.
 
-    No session is held while a client takes it in, however slowly.
-
     Raises:
         CorruptBlob: it is missing or damaged.
     """
-    file = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115  # the caller closes it
-    try:
-        with database.read() as connection:
-            predictions.copy_file(connection, result.sha256, file)
-    except BaseException:
-        file.close()
-        raise
-    return file
+    return copy_out(database, result.sha256)
 
 
 def cancel_prediction(database: Database, prediction_id: str) -> PredictionJob:

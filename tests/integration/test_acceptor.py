@@ -167,7 +167,8 @@ def test_moved_alias_is_served_by_both(shared: tuple[ApiProcess, Database]) -> N
         for version in (2, 1):
             with database.write() as connection:
                 aliases.put(connection, "numbers", "production", version)
-            until(lambda version=version: [opened.ask(ROW).json()["version"] for opened in both] == [version] * 2)  # type: ignore[misc]
+            wanted = [version] * 2
+            until(lambda wanted=wanted: [opened.ask(ROW).json()["version"] for opened in both] == wanted)  # type: ignore[misc]  # mypy cannot type a default
 
 
 def test_metrics_are_those_of_both(shared: tuple[ApiProcess, Database]) -> None:

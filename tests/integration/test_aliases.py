@@ -336,7 +336,7 @@ def test_deletion_waits_for_a_flip_to_the_same_version(three: Database) -> None:
             try:
                 do(three, what, *arguments)
             except (VersionHasAliases, UnknownVersion) as error:
-                failed.append(error.code)  # noqa: B023
+                failed.append(error.code)  # noqa: B023  # as above
 
         threads = [
             threading.Thread(target=run, args=(aliases.put, alias, version)),

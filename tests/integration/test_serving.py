@@ -153,7 +153,7 @@ def test_no_other_version_answers_while_an_alias_moves(database: Database, datab
         asking = [pool.submit(ask_on) for _ in range(4)]
         for version in (2, 1, 2, 1, 2):
             put(database, "production", version)
-            until(lambda version=version: serving.find("m").version.version == version)  # type: ignore[misc]
+            until(lambda version=version: serving.find("m").version.version == version)  # type: ignore[misc]  # mypy cannot type a default
         over.set()
         for asked in asking:
             asked.result()

@@ -71,12 +71,14 @@ def register_one(database: Database, name: str = "houses") -> None:
 
 def houses(count: int, seed: int = 0) -> list[list[float]]:
     """Rows for ``houses``, whose numbers are those of float32, so that they are the same in every form."""
-    return np.random.default_rng(seed).normal(size=(count, len(HOUSES))).astype(np.float32).tolist()  # type: ignore[no-any-return]
+    rows: list[list[float]] = np.random.default_rng(seed).normal(size=(count, len(HOUSES))).astype(np.float32).tolist()
+    return rows
 
 
 def pictures(count: int, seed: int = 0) -> list[list[float]]:
     """Rows for ``pictures``."""
-    return np.random.default_rng(seed).random((count, len(PICTURES)), np.float32).tolist()  # type: ignore[no-any-return]
+    rows: list[list[float]] = np.random.default_rng(seed).random((count, len(PICTURES)), np.float32).tolist()
+    return rows
 
 
 def _register(

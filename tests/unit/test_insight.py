@@ -139,5 +139,5 @@ def test_row_without_a_finite_answer_is_named() -> None:
         version, weights = version_of(SNN, outputs), weights_of(SNN, outputs)
         for ask in (uncertainty, explain):
             with pytest.raises(InvalidRows) as caught:
-                ask(version, lambda weights=weights: weights, rows)  # type: ignore[misc]
+                ask(version, lambda weights=weights: weights, rows)  # type: ignore[misc]  # mypy cannot type a default
             assert [item.pointer for item in caught.value.violations] == ["#/instances/2"]

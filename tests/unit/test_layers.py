@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
+from service.domain.models import Outputs
 from service.domain.self_normalization import SELU_ALPHA, SELU_SCALE
 from service.inference.layers import ACTIVATIONS, BATCH_NORMALIZATION_EPSILON, block_shape
 from tests.unit.networks import CLASSES, MLP, NUMBER, SNN, inputs_of, network_of, rows_of, shown, spec_of, tensors_of
@@ -46,9 +48,9 @@ def test_every_activation_that_a_spec_may_name_is_known() -> None:
 
 @pytest.mark.parametrize("outputs", [NUMBER, CLASSES], ids=["number", "classes"])
 @pytest.mark.parametrize("fields", [SNN, MLP, {**MLP, "normalization": None}], ids=["snn", "batch", "mlp"])
-def test_answers_are_those_of_layer_after_layer(fields: dict[str, object], outputs: object) -> None:
+def test_answers_are_those_of_layer_after_layer(fields: dict[str, Any], outputs: Outputs) -> None:
     inputs = inputs_of(5)
-    network, rows = network_of(fields, outputs, inputs), rows_of(inputs, 20)  # type: ignore[arg-type]
+    network, rows = network_of(fields, outputs, inputs), rows_of(inputs, 20)
     spec = spec_of(fields)
     tensors = {path: values.astype(np.float64) for path, values in tensors_of(spec, 5, network.outputs).items()}
     values = (rows - np.array(inputs.mean)) / np.array(inputs.scale)
