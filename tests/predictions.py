@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fastapi.testclient import TestClient
 from onnx import TensorProto, helper, numpy_helper
 
 from service.domain.encoders import Encoder, NumericEncoder
+from service.domain.jobs import Claim
 from service.domain.models import Inputs, ModelVersion, NewVersion, Outputs
 from service.domain.prediction_completion import complete_prediction
 from service.domain.predictions import PredictionJob, PredictionResult, PredictionSpec, ResultColumns
@@ -160,3 +162,19 @@ def _graph(width: int, classes: int, *, is_heavy: bool) -> bytes:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     content: bytes = model.SerializeToString()
     return content
+
+
+def ask_for_prediction(client: TestClient, **fields: Any) -> dict[str, Any]:
+    """Ask for a prediction over the stored rows."""
+    answer = client.post("/predictions", json={"model": "m", "dataset": "rows", **fields})
+    assert answer.status_code == 202, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def claim(database: Database, prediction_id: str) -> Claim:
+    """Take a prediction as a worker does."""
+    with database.write() as connection:
+        held = leases.claim(connection, prediction_id, "w1")
+    assert held is not None
+    return held

@@ -1,31 +1,27 @@
 """Predictions over stored data sets as HTTP shows them; what a worker makes of them is put in by hand."""
 
-import io
 from typing import Any
 
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 from redis import Redis
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 
 from service.api.dependencies import Services
 from service.domain.encoders import BooleanEncoder, CategoricalEncoder, DateEncoder, NumericEncoder
-from service.domain.jobs import Claim, JobKind, Progress
+from service.domain.jobs import JobKind, Progress
 from service.domain.model_errors import VersionInUse
 from service.domain.models import Outputs
 from service.storage import aliases, datasets, leases, models
 from service.storage.database import Database
-from service.storage.tables import blob_parts, blobs, jobs, model_versions
+from service.storage.tables import jobs, model_versions
 from service.storage.tables import models as model_table
 from tests.api.support import problem
 from tests.api.support import submit as submit_training
 from tests.factories import progress
-from tests.predictions import finish, register, store_numbers, store_table
+from tests.predictions import ask_for_prediction, claim, finish, register, store_numbers, store_table
 
 OUTPUTS = Outputs("classification", "y", ("no", "yes"))
-PARQUET, CSV = "application/vnd.apache.parquet", "text/csv"
 
 
 @pytest.fixture(autouse=True)
@@ -34,24 +30,10 @@ def model_and_rows(database: Database) -> None:
     store_numbers(database, 5)
 
 
-def submit(client: TestClient, **fields: Any) -> dict[str, Any]:
-    answer = client.post("/predictions", json={"model": "m", "dataset": "rows", **fields})
-    assert answer.status_code == 202, answer.text
-    body: dict[str, Any] = answer.json()
-    return body
-
-
 def refused(client: TestClient, **fields: Any) -> dict[str, str]:
     """What is wrong with a spec, by pointer."""
     body = problem(client.post("/predictions", json={"model": "m", "dataset": "rows", **fields}), 422)
     return {found["pointer"]: found["detail"] for found in body["errors"]}
-
-
-def claim(database: Database, prediction_id: str) -> Claim:
-    with database.write() as connection:
-        held = leases.claim(connection, prediction_id, "w1")
-    assert held is not None
-    return held
 
 
 def test_submitted_prediction_is_stored_complete_and_rings_the_doorbell(
@@ -94,11 +76,11 @@ def test_submitted_prediction_is_stored_complete_and_rings_the_doorbell(
 
 def test_version_is_fixed_when_the_prediction_is_submitted(client: TestClient, database: Database) -> None:
     register(database, outputs=OUTPUTS)
-    newest, named = submit(client), submit(client, version=1)
+    newest, named = ask_for_prediction(client), ask_for_prediction(client, version=1)
     with database.write() as connection:
         aliases.put(connection, "m", "production", 1)
         aliases.put(connection, "m", "next", 2)
-    default, aliased = submit(client), submit(client, alias="next")
+    default, aliased = ask_for_prediction(client), ask_for_prediction(client, alias="next")
     versions = [found["spec"]["version"] for found in (newest, named, default, aliased)]
     assert versions == [2, 1, 1, 2]
     assert aliased["spec"]["alias"] == "next"
@@ -208,12 +190,12 @@ def test_result_that_would_be_too_large_is_refused(client: TestClient, database:
     store_numbers(database, 3000, "many")
     found_problems = refused(client, dataset="many")
     assert "1.1 GiB" in found_problems["#/probabilities"]
-    assert submit(client, dataset="many", probabilities=False)["state"] == "queued"
+    assert ask_for_prediction(client, dataset="many", probabilities=False)["state"] == "queued"
 
 
 def test_gaps_that_training_did_not_see_are_said_beforehand(client: TestClient, database: Database) -> None:
     store_table(database, {"a": [1.0, None, None], "b": [1.0, 2.0, 3.0]}, "gappy")
-    assert submit(client, dataset="gappy")["warnings"] == [
+    assert ask_for_prediction(client, dataset="gappy")["warnings"] == [
         "column 'a': 2 cell(s) are missing, and training saw no gaps in it; these rows get no prediction"
     ]
 
@@ -232,9 +214,9 @@ def test_lists_are_paged_and_filtered(client: TestClient, database: Database) ->
     register(database, "other")
     store_numbers(database, 3, "more")
     ids = [
-        submit(client, tags=["x"])["id"],
-        submit(client, model="other")["id"],
-        submit(client, dataset="more", tags=["x", "y"])["id"],
+        ask_for_prediction(client, tags=["x"])["id"],
+        ask_for_prediction(client, model="other")["id"],
+        ask_for_prediction(client, dataset="more", tags=["x", "y"])["id"],
     ]
     claim(database, ids[1])
 
@@ -254,7 +236,10 @@ def test_lists_are_paged_and_filtered(client: TestClient, database: Database) ->
 
 
 def test_trainings_and_predictions_do_not_see_each_other(client: TestClient, database: Database) -> None:
-    training, prediction = submit_training(client, model="m", tags=["x"])["id"], submit(client, tags=["x"])["id"]
+    training, prediction = (
+        submit_training(client, model="m", tags=["x"])["id"],
+        ask_for_prediction(client, tags=["x"])["id"],
+    )
     for query in ("", "?state=queued", "?tag=x", "?model=m"):
         assert [job["id"] for job in client.get(f"/jobs{query}").json()["items"]] == [training]
         assert [job["id"] for job in client.get(f"/predictions{query}").json()["items"]] == [prediction]
@@ -273,7 +258,7 @@ def test_trainings_and_predictions_do_not_see_each_other(client: TestClient, dat
 
 
 def test_progress_is_in_rows(client: TestClient, database: Database) -> None:
-    found = submit(client)
+    found = ask_for_prediction(client)
     held = claim(database, found["id"])
     with database.write() as connection:
         leases.record_progress(connection, held, Progress(3, 3 / 5, 120.0, 0.5))
@@ -284,7 +269,7 @@ def test_progress_is_in_rows(client: TestClient, database: Database) -> None:
 
 
 def test_held_answer_comes_with_the_end_and_unchanged_ones_are_304(client: TestClient, database: Database) -> None:
-    found = submit(client)
+    found = ask_for_prediction(client)
     path = f"/predictions/{found['id']}"
     waiting = client.get(f"{path}?wait=0.2")
     assert waiting.json()["state"] == "queued"
@@ -295,95 +280,8 @@ def test_held_answer_comes_with_the_end_and_unchanged_ones_are_304(client: TestC
     assert ended.json()["state"] == "succeeded"
 
 
-def test_result_comes_as_parquet_and_as_csv(client: TestClient, database: Database) -> None:
-    found = submit(client, keep=["b"])
-    table = finish(database, found["id"])
-    path = f"/predictions/{found['id']}/result"
-    job = client.get(f"/predictions/{found['id']}").json()
-    assert job["progress"] == {
-        "rows_done": 5,
-        "rows": 5,
-        "fraction": 1.0,
-        "rows_per_second": None,
-        "eta_seconds": 0.0,
-    }
-    assert job["result"]["columns"] == ["b", "prediction", "probability: no", "probability: yes"]
-
-    parquet = client.get(path)
-    assert parquet.headers["content-type"] == PARQUET
-    assert parquet.headers["content-length"] == str(job["result"]["size_bytes"])
-    assert parquet.headers["content-disposition"] == f'attachment; filename="prediction-{found["id"]}.parquet"'
-    assert parquet.headers["x-content-type-options"] == "nosniff"
-    assert pq.read_table(io.BytesIO(parquet.content)).equals(table)
-
-    csv = client.get(path, headers={"Accept": "text/csv"})
-    assert csv.headers["content-type"].startswith(CSV)
-    assert csv.headers["content-disposition"] == f'attachment; filename="prediction-{found["id"]}.csv"'
-    assert csv.headers["vary"] == "Accept"
-    assert csv.text.splitlines()[0] == '"b","prediction","probability: no","probability: yes"'
-    read = pacsv.read_csv(io.BytesIO(csv.content), convert_options=pacsv.ConvertOptions(strings_can_be_null=True))
-    assert read.column("prediction").to_pylist() == table.column("prediction").to_pylist()
-    assert read.column("b").to_pylist() == table.column("b").to_pylist()
-    assert client.get(f"{path}?format=csv", headers={"Accept": PARQUET}).content == csv.content
-    assert csv.headers["etag"] != parquet.headers["etag"]
-    for answer, kind in ((parquet, PARQUET), (csv, CSV)):
-        again = client.get(path, headers={"If-None-Match": answer.headers["etag"], "Accept": kind})
-        assert (again.status_code, again.content) == (304, b"")
-
-
-@pytest.mark.parametrize(
-    ("accept", "kind"),
-    [
-        ("*/*", PARQUET),
-        ("text/html,application/xhtml+xml,*/*;q=0.8", PARQUET),
-        ("text/*", CSV),
-        (f"{PARQUET};q=0.5, text/csv", CSV),
-        (f"{PARQUET}, text/csv;q=0.9", PARQUET),
-        ("text/csv;q=0", PARQUET),
-        ("application/json", PARQUET),
-        ("text/csv;q=x", PARQUET),
-    ],
-)
-def test_form_of_a_result_is_what_the_client_likes_better(
-    client: TestClient, database: Database, accept: str, kind: str
-) -> None:
-    found = submit(client)
-    finish(database, found["id"])
-    answer = client.get(f"/predictions/{found['id']}/result", headers={"Accept": accept})
-    assert answer.headers["content-type"].partition(";")[0] == kind
-
-
-def test_unknown_form_is_refused(client: TestClient, database: Database) -> None:
-    found = submit(client)
-    finish(database, found["id"])
-    problem(client.get(f"/predictions/{found['id']}/result?format=xlsx"), 422)
-
-
-def test_prediction_without_a_result_says_what_to_do(client: TestClient, database: Database) -> None:
-    found = submit(client)
-    path = f"/predictions/{found['id']}/result"
-    waiting = problem(client.get(path), 409)
-    assert (waiting["code"], "wait=30" in waiting["detail"]) == ("no_result", True)
-    held = claim(database, found["id"])
-    with database.write() as connection:
-        leases.fail(connection, held, "worker_lost", "why")
-    assert "is failed and has no result" in problem(client.get(path), 409)["detail"]
-    assert client.get(f"/predictions/{found['id']}").json()["error"] == {"code": "worker_lost", "detail": "why"}
-
-
-def test_rotten_result_is_503(client: TestClient, database: Database) -> None:
-    found = submit(client)
-    finish(database, found["id"])
-    with database.write() as connection:
-        sha256 = client.get(f"/predictions/{found['id']}").json()["result"]["sha256"]
-        connection.execute(delete(blob_parts).where(blob_parts.c.sha256 == sha256))
-    for form in ("parquet", "csv"):
-        answer = client.get(f"/predictions/{found['id']}/result?format={form}")
-        assert problem(answer, 503)["code"] == "corrupt_blob"
-
-
 def test_cancel(client: TestClient, database: Database) -> None:
-    waiting, running, done = (submit(client)["id"] for _ in range(3))
+    waiting, running, done = (ask_for_prediction(client)["id"] for _ in range(3))
     answer = client.post(f"/predictions/{waiting}/cancel")
     assert (answer.status_code, answer.json()["state"]) == (202, "cancelled")
     assert client.post(f"/predictions/{waiting}/cancel").status_code == 200
@@ -393,27 +291,8 @@ def test_cancel(client: TestClient, database: Database) -> None:
     assert problem(client.post(f"/predictions/{done}/cancel"), 409)["code"] == "job_is_final"
 
 
-def test_deleted_prediction_takes_its_result_with_it(client: TestClient, database: Database) -> None:
-    found = submit(client)
-    assert problem(client.delete(f"/predictions/{found['id']}"), 409)["code"] == "job_is_not_final"
-    finish(database, found["id"])
-    sha256 = client.get(f"/predictions/{found['id']}").json()["result"]["sha256"]
-    assert client.delete(f"/predictions/{found['id']}").status_code == 204
-    problem(client.get(f"/predictions/{found['id']}"), 404)
-    with database.read() as connection:
-        assert connection.execute(select(blobs.c.sha256).where(blobs.c.sha256 == sha256)).first() is None
-
-
-def test_result_that_another_prediction_has_too_stays(client: TestClient, database: Database) -> None:
-    first, second = submit(client)["id"], submit(client)["id"]
-    for prediction_id in (first, second):
-        finish(database, prediction_id)
-    assert client.delete(f"/predictions/{first}").status_code == 204
-    assert client.get(f"/predictions/{second}/result").status_code == 200
-
-
 def test_what_an_unfinished_prediction_needs_cannot_be_deleted(client: TestClient, database: Database) -> None:
-    found = submit(client)
+    found = ask_for_prediction(client)
     assert problem(client.delete("/datasets/rows"), 409)["code"] == "dataset_in_use"
     with pytest.raises(VersionInUse), database.write() as connection:
         models.remove(connection, "m", 1)
@@ -425,7 +304,7 @@ def test_what_an_unfinished_prediction_needs_cannot_be_deleted(client: TestClien
 
 
 def test_predictions_leave_the_kinds_of_columns_free(client: TestClient, database: Database) -> None:
-    submit(client)
+    ask_for_prediction(client)
     assert client.patch("/datasets/rows", json={"kinds": {"a": "categorical"}}).status_code == 200
     submit_training(client, dataset="rows", target="b", task="regression")
     answer = client.patch("/datasets/rows", json={"kinds": {"a": "numeric"}})
@@ -434,7 +313,7 @@ def test_predictions_leave_the_kinds_of_columns_free(client: TestClient, databas
 
 def test_model_whose_only_job_is_a_prediction_is_unknown(client: TestClient, database: Database) -> None:
     """A prediction registers nothing, so nobody waits for it."""
-    submit(client)
+    ask_for_prediction(client)
     with database.write() as connection:
         connection.execute(model_versions.delete())
         connection.execute(model_table.delete())
