@@ -10,8 +10,8 @@ import numpy as np
 from service.domain.jobs import EpochRecord, Progress
 from service.domain.spec import JobSpec
 from service.domain.training_errors import TrainingDiverged, UnusableState
-from workers import metrics
 from workers import network as networks
+from workers import training_metrics
 from workers.engine.chunks import Engine, Trained
 from workers.engine.diagnosis import diagnose, largest_of
 from workers.engine.feeds import Chunk, Feed, count_steps, permutation
@@ -156,7 +156,7 @@ class Epochs:
         seconds = time.perf_counter() - began
         if is_whole:
             self._pace.epoch(seconds)
-        self._end_epoch(metrics.in_target_units(logs, self.data.outputs.scale), float(rates[-1]), seconds)
+        self._end_epoch(training_metrics.in_target_units(logs, self.data.outputs.scale), float(rates[-1]), seconds)
 
     def _train_chunk(self, chunk: Chunk, rates: Any) -> Trained:
         key = (self.spec.training.seed, (self._epoch - 1) * self._steps + self._step)

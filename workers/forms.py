@@ -8,8 +8,8 @@ from functools import lru_cache
 
 from service.domain.limits import CHUNK_BYTES, VALIDATION_BATCH_ROWS, count_parameters
 from service.domain.spec import JobSpec, MlpSpec
-from workers import metrics
 from workers import network as networks
+from workers import training_metrics
 from workers.background import in_background
 from workers.engine.chunks import Engine
 from workers.engine.feeds import Shape
@@ -93,7 +93,7 @@ def make_engine(form: Form) -> Engine:
     row, noise = 4 * (form.features + form.outputs), 2 * sum(widths) if spec.network.dropout else 0
     return Engine(
         network,
-        metrics.while_training(spec.task, form.outputs),
+        training_metrics.while_training(spec.task, form.outputs),
         targets="int64" if spec.task == "classification" else network.compute_dtype,
         training=chunk_shape(form.batch_rows, parameters=parameters, bytes_per_row=row + noise, passes=3),
         evaluation=chunk_shape(VALIDATION_BATCH_ROWS, parameters=parameters, bytes_per_row=row, passes=1),

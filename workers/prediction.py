@@ -22,7 +22,7 @@ from service.domain.datasets import Dataset
 from service.domain.errors import LeaseLost
 from service.domain.jobs import Progress, SavedState
 from service.domain.models import ModelVersion
-from service.domain.predictions import PredictionResult, PredictionSpec, ResultColumns
+from service.domain.predictions import Evaluation, PredictionResult, PredictionSpec, ResultColumns
 from service.domain.training_errors import NoRoomForResult
 from service.inference.sessions import ServedNetwork
 from service.inference.stored import StoredRows, check_stored
@@ -145,13 +145,15 @@ class Prediction:
             self._left = parts.close()
             raise
         file, written = parts.put_together()
+        evaluation, warnings = self._evaluated(task, file)
         result = PredictionResult(
             rows=written.rows,
             unanswered=parts.findings.unanswered,
             columns=task.columns.names,
             size_bytes=written.size_bytes,
             sha256=written.sha256,
-            warnings=parts.findings.warnings(written.rows),
+            warnings=[*parts.findings.warnings(written.rows), *warnings],
+            evaluation=evaluation,
         )
         patiently(self._database.write, self._lease, partial(self._end, file=file, result=result))
         logger.info("prediction %s succeeded: %d rows, %d bytes", job_id, result.rows, result.size_bytes)
@@ -189,6 +191,15 @@ class Prediction:
             logger.warning("prediction %s: no progress was stored: %s", self._lease.claim.job_id, error)
             failed = time.monotonic()
             self._tell_at = failed + min(max(PROGRESS_SECONDS, REST_FACTOR * (failed - now)), MOST_REST_SECONDS)
+
+    def _evaluated(self, task: Task, file: BinaryIO) -> tuple[Evaluation | None, list[str]]:
+        """Hold the result against the truth, where a column is said to hold it."""
+        target = task.spec.target
+        if target is None:
+            return None, []
+        from workers.evaluation import evaluate  # scikit-learn takes a second, and most predictions never need it
+
+        return in_background(lambda: evaluate(file, target, task.columns, task.version.outputs), self._lease.check)
 
     def _batches(self, task: Task, files: ExitStack, start: int) -> Iterator[batches.RecordBatch]:
         dataset = task.dataset

@@ -1,7 +1,10 @@
 """What HTTP shows of models: names, versions with everything that is known of them, and aliases."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from service.api.views import MetricsView, View
 from service.domain.encoders import to_json
@@ -67,11 +70,16 @@ class ReliabilityBinView(View):
     """How many of them the answer is right for, 0 to 1."""
 
 
+MeasuredPart = Annotated[
+    Literal["test", "validation", "dataset"],
+    Field(description="On which rows: of a part of the training table (validation rows chose the best epoch), or all"),
+]
+
+
 class ClassCalibrationView(View):
     """How the probabilities of a classification fit what came true."""
 
-    part: Literal["test", "validation"]
-    """On which rows; validation rows chose the best epoch."""
+    part: MeasuredPart
     rows: int
     expected_calibration_error: float | None
     brier: float | None
@@ -90,8 +98,7 @@ class ShareView(View):
 class NumberCalibrationView(View):
     """How far the predictions of a regression are off, truth minus prediction, in the target's units."""
 
-    part: Literal["test", "validation"]
-    """On which rows; validation rows chose the best epoch."""
+    part: MeasuredPart
     rows: int
     mean_residual: float | None
     residual_std: float | None
@@ -152,7 +159,7 @@ class VersionView(View):
             data=_data(facts, spec),
             data_sha256=version.data_sha256,
             seeds=SeedsView(training=spec.training.seed, split=spec.training.seed),
-            calibration=_calibration(version.calibration),
+            calibration=calibration_view(version.calibration),
             inputs=[
                 InputColumnView(name=encoder.name, kind=encoder.kind, gaps=encoder.gaps, encoder=described)
                 for encoder, described in zip(inputs.encoders, to_json(inputs.encoders), strict=True)
@@ -285,7 +292,8 @@ def _data(facts: VersionFacts, spec: JobSpec) -> DataView:
     )
 
 
-def _calibration(measured: dict[str, Any] | None) -> ClassCalibrationView | NumberCalibrationView | None:
+def calibration_view(measured: Mapping[str, Any] | None) -> ClassCalibrationView | NumberCalibrationView | None:
+    """Show a calibration."""
     if measured is None:
         return None
     return ClassCalibrationView(**measured) if "bins" in measured else NumberCalibrationView(**measured)

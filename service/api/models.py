@@ -9,11 +9,13 @@ from fastapi.responses import StreamingResponse
 
 from service.api.dependencies import KeyedDependency, PageDependency, ServicesDependency, StrictRoute, answer_of
 from service.api.model_views import AliasesView, AliasSummaryView, AliasView, ModelView, VersionView
+from service.api.prediction_views import PredictionJobView, accepted
 from service.api.views import PageView
 from service.api.waiting import has_tag
 from service.domain.bounds import Between, Frozen
 from service.domain.models import MAX_VERSION, AliasName
-from service.use_cases import model_files, models
+from service.domain.predictions import EvaluationSpec
+from service.use_cases import model_files, models, predictions
 from service.use_cases.idempotency import StoredAnswer
 from service.use_cases.model_card import write_card
 from service.use_cases.model_facts import read_facts
@@ -102,6 +104,18 @@ def get_version(name: str, version: Number, services: ServicesDependency) -> Ver
 def delete_version(name: str, version: Number, services: ServicesDependency) -> None:
     """Delete a version with its files; its number is not given again."""
     models.delete_version(services.database, name, version)
+
+
+@router.post("/{name}/versions/{version}/evaluate", status_code=202, response_model=PredictionJobView)
+def evaluate(
+    name: str, version: Number, spec: EvaluationSpec, services: ServicesDependency, keyed: KeyedDependency
+) -> Response:
+    """Predict over every row of a stored data set, and hold the answers against what it says was true."""
+    with services.running.serving(keyed):
+        outcome = predictions.submit_evaluation_once(services.database, name, version, spec, keyed, accepted)
+    if outcome.made is not None:
+        services.doorbell.ring(outcome.made.id)
+    return answer_of(outcome)
 
 
 @router.get(

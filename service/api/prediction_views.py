@@ -3,9 +3,13 @@
 from datetime import datetime
 from typing import Literal
 
+from service.api.model_views import ClassCalibrationView, NumberCalibrationView, calibration_view
 from service.api.views import ErrorReference, View
-from service.domain.jobs import JobState
-from service.domain.predictions import PredictionJob, PredictionResult, PredictionSpec
+from service.domain.jobs import JobState, Measure
+from service.domain.predictions import Evaluation, PredictionJob, PredictionResult, PredictionSpec
+from service.use_cases.idempotency import StoredAnswer
+
+RETRY_AFTER_SECONDS = 1
 
 
 class RowProgressView(View):
@@ -30,6 +34,26 @@ class RowProgressView(View):
         )
 
 
+class EvaluationView(View):
+    """How answers fit what was true, which `target` says; `metrics` are those of a test part."""
+
+    target: str
+    rows: int
+    """Rows that have both an answer and a known truth; the warnings say why others are left out."""
+    metrics: dict[str, Measure]
+    calibration: ClassCalibrationView | NumberCalibrationView | None
+
+    @classmethod
+    def of(cls, evaluation: Evaluation) -> "EvaluationView":
+        """Show an evaluation."""
+        return cls(
+            target=evaluation.target,
+            rows=evaluation.rows,
+            metrics=dict(evaluation.metrics),
+            calibration=calibration_view(evaluation.calibration),
+        )
+
+
 class ResultView(View):
     """What a prediction has made; `sha256` and `size_bytes` are of the Parquet file."""
 
@@ -40,6 +64,8 @@ class ResultView(View):
     size_bytes: int
     sha256: str
     warnings: list[str]
+    evaluation: EvaluationView | None
+    """Null where no target was named."""
 
     @classmethod
     def of(cls, result: PredictionResult) -> "ResultView":
@@ -51,6 +77,7 @@ class ResultView(View):
             size_bytes=result.size_bytes,
             sha256=result.sha256,
             warnings=list(result.warnings),
+            evaluation=None if result.evaluation is None else EvaluationView.of(result.evaluation),
         )
 
 
@@ -91,3 +118,9 @@ class PredictionJobView(View):
             started_at=job.started_at,
             finished_at=job.finished_at,
         )
+
+
+def accepted(job: PredictionJob) -> StoredAnswer:
+    """Answer a request that made a prediction."""
+    headers = {"Location": f"/predictions/{job.id}", "Retry-After": str(RETRY_AFTER_SECONDS)}
+    return StoredAnswer(202, headers, PredictionJobView.of(job).model_dump_json().encode())

@@ -15,17 +15,15 @@ from service.api.dependencies import (
     StrictRoute,
     answer_of,
 )
-from service.api.prediction_views import PredictionJobView
+from service.api.prediction_views import PredictionJobView, accepted
 from service.api.views import PageView
 from service.api.waiting import WaitParameter, has_tag, tagged, wait_for
 from service.domain.jobs import JobState
-from service.domain.predictions import PredictionJob, PredictionSpec
+from service.domain.predictions import PredictionSpec
 from service.use_cases import predictions
-from service.use_cases.idempotency import StoredAnswer
 
 router = APIRouter(prefix="/predictions", tags=["predictions"], route_class=StrictRoute)
 
-RETRY_AFTER_SECONDS = 1
 PIECE_BYTES = 256 * 1024
 Format = Literal["parquet", "csv"]
 MEDIA_TYPES: dict[Format, str] = {"parquet": "application/vnd.apache.parquet", "csv": "text/csv"}
@@ -36,7 +34,7 @@ FILE = {"schema": {"type": "string", "format": "binary"}}
 def submit(spec: PredictionSpec, services: ServicesDependency, keyed: KeyedDependency) -> Response:
     """Predict over every row of a stored data set."""
     with services.running.serving(keyed):
-        outcome = predictions.submit_prediction_once(services.database, spec, keyed, _submitted)
+        outcome = predictions.submit_prediction_once(services.database, spec, keyed, accepted)
     if outcome.made is not None:
         services.doorbell.ring(outcome.made.id)
     return answer_of(outcome)
@@ -80,7 +78,7 @@ async def read_result(
 ) -> Response:
     """Read what a prediction has made, as Parquet or CSV: a row for each row of the data set, in its order."""
     result = await run_in_threadpool(predictions.prediction_result, services.database, prediction_id)
-    form = wanted or _accepted(request.headers.get("accept", ""))
+    form = wanted or _liked_form(request.headers.get("accept", ""))
     headers = {
         "ETag": f'"{result.sha256}-{form}"',
         "Vary": "Accept",
@@ -114,12 +112,7 @@ def delete(prediction_id: str, services: ServicesDependency) -> None:
     predictions.delete_prediction(services.database, prediction_id)
 
 
-def _submitted(job: PredictionJob) -> StoredAnswer:
-    headers = {"Location": f"/predictions/{job.id}", "Retry-After": str(RETRY_AFTER_SECONDS)}
-    return StoredAnswer(202, headers, PredictionJobView.of(job).model_dump_json().encode())
-
-
-def _accepted(header: str) -> Format:
+def _liked_form(header: str) -> Format:
     """Return the form that an Accept header likes better; Parquet where it likes both, or neither."""
     liked: dict[str, float] = {}
     for item in header.lower().split(","):

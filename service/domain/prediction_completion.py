@@ -7,12 +7,14 @@ from service.domain import dates
 from service.domain.datasets import Column, Dataset
 from service.domain.encoders import BooleanEncoder, CategoricalEncoder, DateEncoder, Encoder
 from service.domain.errors import InvalidSpec, Violation
-from service.domain.models import Inputs, ModelVersion
+from service.domain.models import ClassLabel, Inputs, ModelVersion, Outputs
 from service.domain.predictions import PredictionSpec
 from service.domain.wording import listed, shown
 
 MAX_RESULT_BYTES = 2**30
 """A larger result would keep the database busy for too long while it is stored."""
+MAX_EVALUATED = 50_000_000
+"""So many numbers, rows times classes, are held against the truth at most, for they are in memory together."""
 ANSWER_BYTES = 8
 PROBABILITY_BYTES = 4
 MAX_LISTED = 20
@@ -41,8 +43,11 @@ def complete_prediction(spec: PredictionSpec, version: ModelVersion, dataset: Da
         found.append(Violation("#/probabilities", detail))
     if dataset.rows == 0:
         found.append(Violation("#/dataset", f"{dataset.name} has no rows"))
+    found += _target_violations(spec, version.outputs, dataset)
     probabilities = bool(classes) if spec.probabilities is None else spec.probabilities
-    completed = spec.model_copy(update={"version": version.version, "probabilities": probabilities})
+    kept = dict.fromkeys((*spec.keep, *([] if spec.target is None else [spec.target])))
+    defaults = {"version": version.version, "probabilities": probabilities, "keep": tuple(kept)}
+    completed = spec.model_copy(update=defaults)
     if not found:
         found += _size_violations(completed, len(classes), dataset)
     if found:
@@ -118,6 +123,41 @@ def _kept_violations(spec: PredictionSpec, dataset: Dataset) -> Iterator[Violati
         elif name in seen:
             yield Violation(f"#/keep/{place}", f"{shown(name)} is listed twice")
         seen.add(name)
+
+
+def _target_violations(spec: PredictionSpec, outputs: Outputs, dataset: Dataset) -> Iterator[Violation]:
+    """Say what keeps the answers from being held against the target."""
+    if spec.target is None:
+        return
+    column = dataset.column(spec.target)
+    if column is None:
+        known = listed([column.name for column in dataset.columns], MAX_LISTED)
+        yield Violation("#/target", f"{shown(spec.target)} is no column of {dataset.name}; its columns are {known}")
+        return
+    kinds = {_stored_as(label) for label in outputs.classes} or {"number"}
+    if column.unique == 0:
+        yield Violation("#/target", f"column {shown(column.name)} has no cells at all; there is no truth in it")
+    elif column.stored not in kinds:
+        answers = " and ".join(sorted(HELD[kind] for kind in kinds))
+        detail = f"column {shown(column.name)} holds {HELD[column.stored]}; the model answers with {answers}"
+        yield Violation("#/target", detail)
+    if outputs.classes and spec.probabilities is False:
+        detail = "must be true or null beside a target: how answers fit the truth is measured on the probabilities"
+        yield Violation("#/probabilities", detail)
+    count = dataset.rows * max(1, len(outputs.classes))
+    if count > MAX_EVALUATED:
+        detail = (
+            f"{count:,} answers (rows times classes) are too many to be held against the truth at once; at most "
+            f"{MAX_EVALUATED:,} are allowed. Upload the table in parts, or predict without a target"
+        )
+        yield Violation("#/dataset", detail)
+
+
+def _stored_as(label: ClassLabel) -> str:
+    """Say how cells that hold such a class are stored."""
+    if isinstance(label, bool):
+        return "boolean"
+    return "text" if isinstance(label, str) else "number"
 
 
 def _size_violations(spec: PredictionSpec, classes: int, dataset: Dataset) -> Iterator[Violation]:

@@ -1,6 +1,9 @@
-"""What a prediction over a stored data set is: what was asked, how far it has come, and what its result holds."""
+"""What a prediction over a stored data set is: what was asked, how far it has come, and what its result holds.
 
-from collections.abc import Iterable, Sequence
+Where the data set says what was true, the prediction is an evaluation as well.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -8,13 +11,18 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from service.domain.bounds import Between, Frozen, JsonArray, Name
-from service.domain.jobs import JobState
+from service.domain.jobs import JobState, Measure
 from service.domain.models import MAX_VERSION, ClassLabel, Outputs
 from service.domain.wording import JSON_WORDS
 
 MAX_KEPT = 10_000
 PREDICTION = "prediction"
 PROBABILITY = "probability: {}"
+
+DatasetName = Annotated[str, Field(min_length=1, max_length=100)]
+ColumnName = Annotated[str, Field(min_length=1, max_length=1000)]
+KeptColumns = Annotated[tuple[str, ...], JsonArray, Field(max_length=MAX_KEPT)]
+Tags = Annotated[tuple[Name, ...], JsonArray, Field(max_length=20)]
 
 
 class PredictionSpec(Frozen):
@@ -26,14 +34,29 @@ class PredictionSpec(Frozen):
     """Which version; null: what the alias stands for. The answer shows it, and it stays the same from then on."""
     alias: Name | None = None
     """Which alias, where no version is named; null: `production` where it is set, else the newest version."""
-    dataset: Annotated[str, Field(min_length=1, max_length=100)]
+    dataset: DatasetName
     """Id of a stored data set, or the name of a built-in one; it must have every column that the model takes."""
     probabilities: bool | None = None
     """Whether the result has a column for the probability of each class; null: it has for a classification."""
-    keep: Annotated[tuple[str, ...], JsonArray, Field(max_length=MAX_KEPT)] = ()
+    keep: KeptColumns = ()
     """Columns of the data set that are copied into the result, such as an id; its rows are in the table's order."""
-    tags: Annotated[tuple[Name, ...], JsonArray, Field(max_length=20)] = ()
+    tags: Tags = ()
     """Words to find the prediction by."""
+    target: ColumnName | None = None
+    """Column of the data set that holds what was true: answers are held against it, and it is kept in the result."""
+
+
+class EvaluationSpec(Frozen):
+    """What a version is to be held against."""
+
+    dataset: DatasetName
+    """Id of a stored data set, or the name of a built-in one; it must have every column that the model takes."""
+    target: ColumnName | None = None
+    """Column of the data set that holds what was true; null: the one that the model was trained to predict."""
+    keep: KeptColumns = ()
+    """Columns of the data set that are copied into the result, such as an id; the target always is."""
+    tags: Tags = ()
+    """Words to find it by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +83,19 @@ class ResultColumns:
 
 
 @dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How answers fit what was true."""
+
+    target: str
+    rows: int
+    """Rows that have both an answer and a known truth; the others are left out, and the warnings say why."""
+    metrics: Mapping[str, Measure]
+    """As those of a test part."""
+    calibration: Mapping[str, Any] | None
+    """As that of a version, without the part; None where no row could be held against the truth."""
+
+
+@dataclass(frozen=True, slots=True)
 class PredictionResult:
     """What a prediction has made."""
 
@@ -71,6 +107,8 @@ class PredictionResult:
     sha256: str
     """Of the Parquet file."""
     warnings: Sequence[str]
+    evaluation: Evaluation | None = None
+    """None where no target was named."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,15 @@ What is done is stored in parts, each under the number that counts a job's state
 are the result.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, BinaryIO
 
 from sqlalchemy import Connection, RowMapping, insert, select
 
 from service.domain.errors import NoResult, UnknownPrediction
 from service.domain.jobs import Checkpoint, Claim, JobKind, JobState, Progress, SavedState
-from service.domain.predictions import PredictionJob, PredictionResult
+from service.domain.predictions import Evaluation, PredictionJob, PredictionResult
 from service.storage import blobs, jobs, leases, pages
 from service.storage.checkpoints import newest
 from service.storage.jobs import JobFilter
@@ -126,6 +127,7 @@ def succeed(connection: Connection, held: Claim, file: BinaryIO, result: Predict
         "columns": list(result.columns),
         "size_bytes": result.size_bytes,
         "warnings": list(result.warnings),
+        "evaluation": None if result.evaluation is None else asdict(result.evaluation),
     }
     leases.finish(
         connection, held, {"result_sha256": result.sha256, "result": made, "epoch": result.rows}, rows=result.rows
@@ -151,7 +153,7 @@ def _prediction(row: RowMapping, queue_position: int | None) -> PredictionJob:
         fraction=row["fraction"],
         rows_per_second=row["rows_per_second"],
         eta_seconds=row["eta_seconds"],
-        result=None if made is None else PredictionResult(**made, sha256=row["result_sha256"]),
+        result=None if made is None else _result(made, row["result_sha256"]),
         error_code=row["error_code"],
         error_detail=row["error_detail"],
         created_at=row["created_at"],
@@ -159,3 +161,9 @@ def _prediction(row: RowMapping, queue_position: int | None) -> PredictionJob:
         finished_at=row["finished_at"],
         queue_position=queue_position,
     )
+
+
+def _result(made: Mapping[str, Any], sha256: str) -> PredictionResult:
+    evaluation = made.get("evaluation")  # results from before there were evaluations have none
+    whole = None if evaluation is None else Evaluation(**evaluation)
+    return PredictionResult(**{**made, "evaluation": whole}, sha256=sha256)

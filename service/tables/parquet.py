@@ -115,6 +115,12 @@ def open_table(source: Any) -> pq.ParquetFile:
     return pq.ParquetFile(source, metadata=file.metadata, read_dictionary=texts) if texts else file
 
 
+def read_columns(file: BinaryIO, names: Sequence[str]) -> pa.Table:
+    """Read some columns of a stored table, or of a result, in this order; texts come as dictionaries."""
+    # A column called "a" brings along one called "a.b": to Parquet that is a part of it.
+    return open_table(file).read(list(names)).select(list(names))
+
+
 def _parts(metadata: Any, start: int, count: int) -> Iterator[tuple[int, int, int]]:
     """Say which groups hold the rows: the group, where in it they begin, and how many they are."""
     first = 0

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from service.domain.errors import InvalidSpec, UnknownDataset, Violation
+from service.domain.models import ModelVersion
 from service.domain.prediction_completion import complete_prediction
-from service.domain.predictions import PredictionJob, PredictionResult, PredictionSpec
+from service.domain.predictions import EvaluationSpec, PredictionJob, PredictionResult, PredictionSpec
 from service.storage import datasets, jobs, pages, predictions
 from service.storage.database import Connection, Database
 from service.use_cases.idempotency import KeyedRequest, Outcome, StoredAnswer, once
@@ -31,6 +32,26 @@ def submit_prediction_once(
         IdempotencyKeyReused: another request came under this key.
     """
     return once(database, request, lambda connection: _submit(connection, spec), answer)
+
+
+def submit_evaluation_once(
+    database: Database,
+    name: str,
+    version: int,
+    spec: EvaluationSpec,
+    request: KeyedRequest | None,
+    answer: Callable[[PredictionJob], StoredAnswer],
+) -> Outcome[PredictionJob]:
+    """Store a prediction whose answers are held against the truth, unless this request has been answered before.
+
+    Ring the doorbell after this returns.
+
+    Raises:
+        UnknownModel, UnknownVersion: there is no such thing.
+        InvalidSpec: the data set does not fit the model, or the result would be too large.
+        IdempotencyKeyReused: another request came under this key.
+    """
+    return once(database, request, lambda connection: _submit_evaluation(connection, name, version, spec), answer)
 
 
 def get_prediction(database: Database, prediction_id: str) -> PredictionJob:
@@ -81,6 +102,16 @@ def delete_prediction(database: Database, prediction_id: str) -> None:
 def _submit(connection: Connection, spec: PredictionSpec) -> PredictionJob:
     # So that it is not deleted before the prediction is stored.
     version = resolve_version(connection, spec.model, spec.version, spec.alias, for_use=True)
+    return _store(connection, spec, version)
+
+
+def _submit_evaluation(connection: Connection, name: str, version: int, spec: EvaluationSpec) -> PredictionJob:
+    found = resolve_version(connection, name, version, None, for_use=True)
+    values = spec.model_dump() | {"target": spec.target or found.outputs.target}
+    return _store(connection, PredictionSpec(model=found.name, version=found.version, **values), found)
+
+
+def _store(connection: Connection, spec: PredictionSpec, version: ModelVersion) -> PredictionJob:
     try:
         dataset = datasets.get(connection, spec.dataset, for_use=True)
     except UnknownDataset as error:

@@ -60,6 +60,7 @@ def test_submitted_prediction_is_stored_complete_and_rings_the_doorbell(
             "probabilities": True,
             "keep": ["b"],
             "tags": ["x"],
+            "target": None,
         },
         "progress": {"rows_done": 0, "rows": 5, "fraction": 0.0, "rows_per_second": None, "eta_seconds": None},
         "result": None,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from service.domain.spec import JobSpec
 from tests.training.support import SMALL, SMALL_MLP
-from workers import metrics
+from workers import metrics, training_metrics
 from workers import network as networks
 from workers.engine.chunks import Engine, Evaluated
 from workers.engine.feeds import Examples, Feed, Shape, count_steps, permutation
@@ -140,7 +140,7 @@ def make_engine(setting: Setting) -> Engine:
     network.compile(optimizer=networks.optimizer(setting.spec.training), loss=networks.loss(setting.spec))
     return Engine(
         network,
-        metrics.while_training(setting.spec.task or "classification", setting.outputs),
+        training_metrics.while_training(setting.spec.task or "classification", setting.outputs),
         targets="int64" if setting.task == "classification" else "float64",
         training=CHUNK,
         evaluation=EVALUATION,

@@ -20,7 +20,7 @@ from service.inference.sessions import ServedNetwork
 from service.storage import datasets
 from service.storage.database import Database
 from service.tables import parquet
-from workers import export, metrics, training
+from workers import export, metrics, training, training_metrics
 from workers import network as networks
 from workers.epochs import EpochEnd
 from workers.preparation import prepare
@@ -310,13 +310,13 @@ def test_keras_metrics_agree_with_scikit_learn() -> None:
     truth, logits = rng.integers(0, 2, 400), rng.normal(size=(400, 2)).astype(np.float32)
     logits[np.arange(400), truth] += 1
     exact = metrics.of_classes(truth, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
-    for metric in metrics.while_training("classification", 2):
+    for metric in training_metrics.while_training("classification", 2):
         metric.update_state(truth.reshape(-1, 1), logits)
         assert float(metric.result()) == pytest.approx(exact[metric.name], abs=0.01)
 
 
 def test_measure_that_is_not_finite_is_null_and_says_which_it_was() -> None:
-    assert metrics.in_target_units({"loss": 1.0, "rmse": 2.0, "r2": float("-inf")}, 10.0) == {
+    assert training_metrics.in_target_units({"loss": 1.0, "rmse": 2.0, "r2": float("-inf")}, 10.0) == {
         "loss": 1.0,
         "rmse": 20.0,
         "r2": None,
