@@ -16,7 +16,8 @@ from service.domain.models import Inputs, Outputs
 from service.domain.spec import JobSpec
 from service.domain.table import Table
 from service.domain.training_errors import NothingToKeep, ParityFailed
-from service.inference import rows
+from service.inference import layers, rows
+from service.inference.layers import PlainNetwork
 from service.inference.sessions import ServedNetwork
 from workers import calibration, export, metrics
 from workers.calibration import Calibration
@@ -32,6 +33,18 @@ CALIBRATION_ROWS = 50_000
 """So many validation rows say how an answer can be believed, where there is no test part."""
 CELLS_AT_ONCE = 4_000_000
 """So many encoded cells go through Keras in one call; wide tables have few rows in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """A trained network in each form that answers somebody."""
+
+    served: ServedNetwork
+    """Predictions."""
+    plain: PlainNetwork
+    """Samples and explanations, from the stored tensors."""
+    keras_file: keras.Model
+    """Loaded from its bytes, as by whoever takes the file away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +99,7 @@ def train(
         UnusableState: the state belongs to another training, or is damaged.
         TrainingDiverged: the loss became NaN or infinite.
         NothingToKeep: the monitor was finite in no epoch, so none was the best.
-        ParityFailed: the served form, or the Keras file, does not agree with the network.
+        ParityFailed: one of its forms does not agree with the network.
     """
     keras.config.disable_interactive_logging()
     data = prepare(spec, table, columns, official_test_rows, missing_words, on_wait, resident_bytes)
@@ -107,6 +120,9 @@ def _finish(epochs: Epochs, on_wait: Callable[[], None]) -> TrainedNetwork:
     on_wait()
     served = ServedNetwork(graph)
     test = _test_answers(served, data, on_wait)
+    weights = export.to_safetensors(network)
+    plain = layers.read(weights, epochs.spec.network, data.inputs, data.outputs)
+    forms = Forms(served, plain, export.from_keras(keras_file))
     changes = [change for one, other in pairwise(epochs.environments) for change in differences(one, other)]
     return TrainedNetwork(
         inputs=data.inputs,
@@ -115,36 +131,37 @@ def _finish(epochs: Epochs, on_wait: Callable[[], None]) -> TrainedNetwork:
         best_metrics=history.records[history.best_epoch - 1].metrics,
         test_metrics=None if test is None else _measured(test, data),
         calibration=_calibration(network, test, data, on_wait),
-        parity=_check_parity(network, served, export.from_keras(keras_file), data, on_wait),
+        parity=_check_parity(network, forms, data, on_wait),
         parameters=sum(int(np.prod(weight.shape)) for weight in network.trainable_weights),
         environment=epochs.environments[-1],
         environment_changes=tuple(changes),
-        weights=export.to_safetensors(network),
+        weights=weights,
         onnx=graph,
         keras=keras_file,
     )
 
 
-def _check_parity(
-    network: keras.Model, served: ServedNetwork, loaded: keras.Model, data: Prepared, on_wait: Callable[[], None]
-) -> dict[str, float]:
+def _check_parity(network: keras.Model, forms: Forms, data: Prepared, on_wait: Callable[[], None]) -> dict[str, float]:
     """Compare the answer to rows as a client sends them with Keras on rows of every part as it was trained on them.
 
-    What the Keras file answers, loaded as a client would, is held against the same.
+    All forms are held against the same.
 
     Raises:
         ParityFailed: they differ by more than the tolerance.
     """
     encoded = rows.check(data.raw_probe, data.inputs).encoded()
     expected = _answers(network, data.probe, data.outputs, on_wait)
-    answered = served.run(encoded), _in_pieces(loaded, encoded, on_wait)
-    of_served, of_file = (_difference(answers, expected, data.outputs) for answers in answered)
-    for difference in (of_served, of_file):
+    answered = {
+        "max_difference": forms.served.run(encoded),
+        "plain_max_difference": forms.plain.run(encoded),
+        "keras_file_max_difference": _in_pieces(forms.keras_file, encoded, on_wait),
+    }
+    found = {name: _difference(answers, expected, data.outputs) for name, answers in answered.items()}
+    for difference in found.values():
         if not difference <= PARITY_TOLERANCE:  # a NaN fails too
             raise ParityFailed(difference, PARITY_TOLERANCE)
     return {
-        "max_difference": of_served,
-        "keras_file_max_difference": of_file,
+        **found,
         "tolerance": PARITY_TOLERANCE,
         "rows": float(len(expected)),
     }

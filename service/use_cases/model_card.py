@@ -196,7 +196,7 @@ def _values(encoder: Encoder) -> str:
 
 
 def _parity(version: ModelVersion) -> str:
-    far = max(version.parity.get("max_difference", 0.0), version.parity.get("keras_file_max_difference", 0.0))
+    far = max((value for name, value in version.parity.items() if name.endswith("max_difference")), default=0.0)
     unit = "" if version.outputs.task == "classification" else " standard deviations of the target"
     return f"{far:.1e}{unit}"
 

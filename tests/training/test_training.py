@@ -1,6 +1,7 @@
 """Training on real tables, in this process: TensorFlow is loaded once for the folder."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -16,6 +17,7 @@ from service.domain.models import Inputs, Outputs
 from service.domain.spec import JobSpec, MlpSpec, NetworkSpec, SnnSpec
 from service.domain.table import Table
 from service.domain.training_errors import ParityFailed, TrainingDiverged, UnusableColumn
+from service.inference import layers
 from service.inference.sessions import ServedNetwork
 from service.storage import datasets
 from service.storage.database import Database
@@ -24,7 +26,7 @@ from workers import export, metrics, training, training_metrics
 from workers import network as networks
 from workers.epochs import EpochEnd
 from workers.preparation import prepare
-from workers.training import TrainedNetwork, train
+from workers.training import Forms, TrainedNetwork, train
 
 Runner = Callable[..., tuple[TrainedNetwork, list[EpochEnd]]]
 
@@ -232,18 +234,26 @@ def test_network_that_is_served_wrongly_is_not_registered(run: Runner, monkeypat
         run("iris", network=SMALL, training=SHORT)
 
 
-def test_keras_file_of_another_network_is_not_registered(sqlite_database: Database) -> None:
+@pytest.mark.parametrize("other_form", ["served", "plain", "keras_file"])
+def test_form_of_another_network_is_not_registered(sqlite_database: Database, other_form: str) -> None:
     dataset, table = load(sqlite_database, "iris")
     spec = complete_spec(JobSpec.model_validate({"dataset": "iris", "network": SMALL}), dataset, Limits()).spec
     data = prepare(spec, table, {column.name: column for column in dataset.columns})
-    network, other = (networks.build(SnnSpec(hidden_layers=1, units=8), 4, 3, seed) for seed in (0, 1))
-    served = ServedNetwork(export.to_onnx(network, data.inputs, data.outputs))
-    files = [export.to_keras(found, data.inputs, data.outputs) for found in (network, other)]
-    right, wrong = map(export.from_keras, files)
-    parity = training._check_parity(network, served, right, data, lambda: None)
-    assert max(parity["max_difference"], parity["keras_file_max_difference"]) <= parity["tolerance"] == 1e-5
+    network, other = (networks.build(spec.network, 4, 3, seed) for seed in (0, 1))
+    right, wrong = (
+        Forms(
+            served=ServedNetwork(export.to_onnx(found, data.inputs, data.outputs)),
+            plain=layers.read(export.to_safetensors(found), spec.network, data.inputs, data.outputs),
+            keras_file=export.from_keras(export.to_keras(found, data.inputs, data.outputs)),
+        )
+        for found in (network, other)
+    )
+    parity = training._check_parity(network, right, data, lambda: None)
+    names = {"max_difference", "plain_max_difference", "keras_file_max_difference"}
+    assert parity.keys() == {*names, "tolerance", "rows"}
+    assert max(parity[name] for name in names) <= parity["tolerance"] == 1e-5
     with pytest.raises(ParityFailed):
-        training._check_parity(network, served, wrong, data, lambda: None)
+        training._check_parity(network, replace(right, **{other_form: getattr(wrong, other_form)}), data, lambda: None)
 
 
 @pytest.mark.parametrize(
