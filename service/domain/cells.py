@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ Category = str | int | float | bool
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 """The largest number that a network takes."""
+COLUMNS_ALIKE = 1024
+"""So many different lists of words are kept as sets: a table's columns have one, and share its set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,17 @@ RawColumn = NDArray[Any] | Coded
 """Raw cells, (rows,); those of categories may be coded."""
 
 
-def numbers_among(words: Sequence[str]) -> set[float]:
+@lru_cache(COLUMNS_ALIKE)
+def words_for_gaps(words: tuple[str, ...]) -> frozenset[str]:
+    """Return all words that stand for a missing cell: these, and none at all."""
+    return frozenset({"", *words})
+
+
+@lru_cache(COLUMNS_ALIKE)
+def numbers_among(words: tuple[str, ...]) -> frozenset[float]:
     """Return the numbers among the words that stand for a missing cell, such as -999."""
     found = set()
     for word in words:
         with suppress(ValueError):
             found.add(float(word))
-    return {number for number in found if math.isfinite(number)}
+    return frozenset(number for number in found if math.isfinite(number))

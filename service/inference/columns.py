@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.domain import dates
-from service.domain.cells import FLOAT32_MAX, Coded, RawColumn, numbers_among
+from service.domain.cells import FLOAT32_MAX, Coded, RawColumn, numbers_among, words_for_gaps
 from service.domain.encoders import CategoricalEncoder, DateEncoder, Encoder
 from service.domain.errors import Violation
 from service.domain.wording import shown
@@ -29,6 +29,7 @@ CELL_TYPES: dict[str, tuple[frozenset[type], str]] = {
 """What a category may be as JSON has it, by how its column is stored."""
 GAP: frozenset[type] = frozenset({type(None)})
 NULL_ONLY: frozenset[Any] = frozenset({None})
+NO_CATEGORIES: frozenset[Any] = frozenset()
 
 Cells = Sequence[Any] | NDArray[Any] | Coded
 
@@ -57,11 +58,11 @@ class ColumnReader:
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
-        self._words = {"", *encoder.missing_tokens}
+        self._words = words_for_gaps(encoder.missing_tokens)
         self._numbers = numbers_among(encoder.missing_tokens)
-        self._known: set[Any] = set()
+        self._known = NO_CATEGORIES
         if isinstance(encoder, CategoricalEncoder):
-            self._known = {*encoder.categories, *encoder.rare}
+            self._known = frozenset({*encoder.categories, *encoder.rare})
 
     def read(self, cells: Cells, found: Findings) -> RawColumn:
         """Return a column as its encoder takes it, (rows,); what it cannot take is added to what was ``found``.

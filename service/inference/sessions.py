@@ -15,7 +15,7 @@ OUTPUT_NAME = "y"
 CHUNK_ROWS = 1024
 """Rows in one call: more are not faster, and would hold every layer's activations of all of them in memory."""
 SESSION_BYTES = 300_000
-"""What a session takes beside its graph's weights, which it keeps twice, as they are and packed (measured)."""
+"""What a session takes at most beside its graph's weights, which it keeps twice, as they are and packed (measured)."""
 
 
 class ServedNetwork:
@@ -31,6 +31,8 @@ class ServedNetwork:
         options.enable_mem_pattern = False
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        # It keeps the graph's bytes for a change of providers, which never comes: a third of what it takes in all.
+        self._session._model_bytes = None
         self.memory_bytes = 2 * len(graph) + SESSION_BYTES
         """About what it takes."""
 

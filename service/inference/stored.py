@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.domain import dates
-from service.domain.cells import FLOAT32_MAX, Coded, RawColumn, numbers_among
+from service.domain.cells import FLOAT32_MAX, Coded, RawColumn, numbers_among, words_for_gaps
 from service.domain.encoders import CategoricalEncoder, DateEncoder, Encoder, encode
 from service.domain.models import Inputs
 
@@ -158,7 +158,7 @@ def _without_words(numbers: NDArray[Any], encoder: Encoder) -> NDArray[Any]:
 
 def _without_text_words(coded: Coded, encoder: Encoder) -> Coded:
     """Return texts without those that stand for a missing cell."""
-    words = {"", *encoder.missing_tokens}
+    words = words_for_gaps(encoder.missing_tokens)
     missing = [isinstance(cell, str) and cell.strip() in words for cell in coded.cells]
     if not any(missing):
         return coded
