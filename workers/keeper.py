@@ -204,7 +204,7 @@ class Keeper:
             self._kill(process, f"has not got ready in {self._start_seconds:.0f} s: TensorFlow, or a GPU, hangs")
         elif claim is not None and (taken := private_bytes(process.pid)) > self._memory_bytes:
             detail = (
-                f"the training took {taken / 2**30:.1f} GiB of memory, and {self._memory_bytes / 2**30:.1f} GiB are "
+                f"the job took {taken / 2**30:.1f} GiB of memory, and {self._memory_bytes / 2**30:.1f} GiB are "
                 "allowed here (SELFNORM_TRAINING_MEMORY_BYTES); try a smaller network, a smaller batch or fewer rows"
             )
             logger.error("%s; it is killed", detail)

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from service.domain.errors import InvalidRows, Violation
 from service.inference.columns import MAX_VIOLATIONS, MAX_WARNINGS
 from service.inference.rows import CheckedRows
 from service.inference.sessions import CHUNK_ROWS
+from service.tables.parallel import in_parallel
 from service.use_cases.serving import Served
 
 MAX_PROBABILITIES = 2_000_000
@@ -27,25 +29,28 @@ class Answer:
 
 
 def answer(served: Served, checked: CheckedRows) -> Answer:
-    """Run a network on rows, piece by piece, for categories make many columns of few cells.
+    """Run a network on rows, piece by piece, for categories make many columns of few cells; the pieces in threads.
 
     Raises:
         InvalidRows: a row has no finite answer.
     """
     served.used_at = time.monotonic()
-    values, far = [], []
-    for start in range(0, checked.count, CHUNK_ROWS):
-        encoded = checked.encoded(start, start + CHUNK_ROWS)
-        values.append(served.network.run(encoded))
-        served.guard.take(encoded)
-        if not served.guard.are_near(encoded):
-            far += served.guard.look_at(encoded, start)
+    pieces = in_parallel(partial(_answer_piece, served, checked), range(0, checked.count, CHUNK_ROWS))
     if checked.has_categories:
         served.guard.take_unseen(checked.count, checked.unseen)
-    whole = np.concatenate(values)
+    whole = np.concatenate([values for values, _ in pieces])
     check_finite(whole)
-    warnings = (*served.guard.warnings, *checked.warnings, *far)
+    warnings = (*served.guard.warnings, *checked.warnings, *(said for _, far in pieces for said in far))
     return Answer(whole, warnings[:MAX_WARNINGS])
+
+
+def _answer_piece(served: Served, checked: CheckedRows, start: int) -> tuple[NDArray[np.floating], list[str]]:
+    """Return what the network says to some rows, and which of them are far outside."""
+    encoded = checked.encoded(start, start + CHUNK_ROWS)
+    values = served.network.run(encoded)
+    served.guard.take(encoded)
+    far = [] if served.guard.are_near(encoded) else served.guard.look_at(encoded, start)
+    return values, far
 
 
 def check_size(served: Served, count: int) -> None:

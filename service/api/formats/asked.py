@@ -12,7 +12,7 @@ from service.domain.models import MAX_VERSION
 from service.domain.wording import listed
 
 
-class Asked(BaseModel):
+class AskedInQuery(BaseModel):
     """The model, and the version or the alias, as text from an address."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -22,7 +22,7 @@ class Asked(BaseModel):
     alias: Name | None = None
 
 
-def of_query(query: QueryParams) -> Asked:
+def of_query(query: QueryParams) -> AskedInQuery:
     """Read which model is meant.
 
     Raises:
@@ -35,12 +35,12 @@ def of_query(query: QueryParams) -> Asked:
         found.append(Violation("?model", "is required beside rows that are no JSON, as in POST /predict?model=boston"))
     if "version" in query and "alias" in query:
         found.append(Violation("?version", "names a version beside an alias; leave one of them out"))
-    known = Asked.model_fields.keys()
+    known = AskedInQuery.model_fields.keys()
     if unknown := [name for name in given if name not in known]:
         found.append(Violation("?", f"has unknown parameter(s) {listed(unknown)}; known are {', '.join(known)}"))
     if found:
         raise InvalidInput(found)
     try:
-        return Asked.model_validate(dict(query))
+        return AskedInQuery.model_validate(dict(query))
     except ValidationError as error:
         raise RequestValidationError([{**one, "loc": ("query", *one["loc"])} for one in error.errors()]) from None
