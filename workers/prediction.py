@@ -4,7 +4,6 @@ It needs neither TensorFlow nor the whole table: some rows are in memory at a ti
 hold the table and the result.
 """
 
-import errno
 import logging
 import tempfile
 import time
@@ -35,6 +34,7 @@ from workers.background import in_background
 from workers.datasets import load
 from workers.lease import Cancelled, Lease, Leaving, patiently
 from workers.parts import PART_SECONDS, Parts, fetch, heard
+from workers.room import NO_ROOM
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,6 @@ PIECE_FLOPS = 2e10
 PROGRESS_SECONDS = 1.0
 REST_FACTOR = 4
 MOST_REST_SECONDS = 25.0
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True)

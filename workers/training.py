@@ -25,6 +25,7 @@ from workers.engine.feeds import Examples
 from workers.environment import Environment, differences
 from workers.epochs import ChunkEnd, EpochEnd, Epochs
 from workers.preparation import Prepared, prepare
+from workers.room import when_there_is_room
 from workers.state import TrainingState
 
 PARITY_TOLERANCE = 1e-5
@@ -116,13 +117,13 @@ def _finish(epochs: Epochs, on_wait: Callable[[], None]) -> TrainedNetwork:
         raise NothingToKeep(epochs.spec.training.monitor)
     network = epochs.engine.load(epochs.best)
     graph = export.to_onnx(network, data.inputs, data.outputs)
-    keras_file = export.to_keras(network, data.inputs, data.outputs)
-    on_wait()
+    keras_file = when_there_is_room(lambda: export.to_keras(network, data.inputs, data.outputs), on_wait)
+    loaded = when_there_is_room(lambda: export.from_keras(keras_file), on_wait)
     served = ServedNetwork(graph)
     test = _test_answers(served, data, on_wait)
     weights = export.to_safetensors(network)
     plain = layers.read(weights, epochs.spec.network, data.inputs, data.outputs)
-    forms = Forms(served, plain, export.from_keras(keras_file))
+    forms = Forms(served, plain, loaded)
     changes = [change for one, other in pairwise(epochs.environments) for change in differences(one, other)]
     return TrainedNetwork(
         inputs=data.inputs,

@@ -2,6 +2,7 @@
 
 import json
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from tests.factories import stored_job
 from tests.training.attempts import add_table, read, run
 from workers import export
 from workers import network as networks
+from workers.room import when_there_is_room
 
 ENCODE_ROWS = Path(__file__).with_name("encode_rows.py")
 WITH_KERAS = """
@@ -276,3 +278,24 @@ def test_file_can_be_trained_further() -> None:
     trained = keras.ops.convert_to_numpy(model(rows, training=True))
     assert len(np.unique(trained[:, 0])) > 1, "dropout drops where a network trains"
     assert len(np.unique(keras.ops.convert_to_numpy(model(rows))[:, 0])) == 1
+
+
+def test_full_disk_is_waited_for() -> None:
+    """The Keras file is made in a folder for temporary files."""
+    network = networks.build(SnnSpec(hidden_layers=2, units=64), 1, 1, 0)
+    inputs, outputs = Inputs((NumericEncoder("x"),), (0.0,), (1.0,)), Outputs("regression", "y")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    tries: list[int] = []
+
+    def on_wait() -> None:
+        tries.append(len(tries))
+        if len(tries) == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+    try:
+        content = when_there_is_room(lambda: export.to_keras(network, inputs, outputs), on_wait)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert tries == [0, 1, 2]
+    assert content == export.to_keras(network, inputs, outputs)
