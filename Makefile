@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PLATFORM_LOCK := deploy/locks/dev.txt
 CLIENTS := .venv-clients
 CLIENT_LOCKS := deploy/locks/clients.txt deploy/locks/clients-tensorflow-serving.txt
+# Many tests wait, for a lease or a process; files stay together, for their tests share what is slow to start.
+IN_PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup clients demo up test chaos check format migration lock clean
@@ -41,7 +43,7 @@ up: setup  ## run the whole service on this machine, data in ./data (ctrl-C ends
 	$(BIN)/selfnorm up --data-dir data
 
 test: setup clients  ## run every test, those against a real Valkey and a real PostgreSQL included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(IN_PARALLEL)
 
 chaos: setup  ## kill things at random and check that nothing is lost: make chaos CHAOS="--database postgresql --kills 100"
 	$(BIN)/python -m tests.chaos $(CHAOS)
