@@ -11,9 +11,11 @@ from service.domain.errors import InvalidRows, Violation
 from service.inference.columns import MAX_VIOLATIONS, MAX_WARNINGS
 from service.inference.rows import CheckedRows
 from service.inference.sessions import CHUNK_ROWS
-from service.tables.parallel import in_parallel
+from service.tables.parallel import MAX_THREADS, in_parallel
 from service.use_cases.serving import Served
 
+PIECE_ROWS = max(256, CHUNK_ROWS // MAX_THREADS)
+"""Rows in one piece: those of all threads together are encoded at once, which takes memory."""
 MAX_PROBABILITIES = 2_000_000
 """More of them in one answer would take hundreds of megabytes on their way."""
 
@@ -35,7 +37,7 @@ def answer(served: Served, checked: CheckedRows) -> Answer:
         InvalidRows: a row has no finite answer.
     """
     served.used_at = time.monotonic()
-    pieces = in_parallel(partial(_answer_piece, served, checked), range(0, checked.count, CHUNK_ROWS))
+    pieces = in_parallel(partial(_answer_piece, served, checked), range(0, checked.count, PIECE_ROWS))
     if checked.has_categories:
         served.guard.take_unseen(checked.count, checked.unseen)
     whole = np.concatenate([values for values, _ in pieces])
@@ -46,7 +48,7 @@ def answer(served: Served, checked: CheckedRows) -> Answer:
 
 def _answer_piece(served: Served, checked: CheckedRows, start: int) -> tuple[NDArray[np.floating], list[str]]:
     """Return what the network says to some rows, and which of them are far outside."""
-    encoded = checked.encoded(start, start + CHUNK_ROWS)
+    encoded = checked.encoded(start, start + PIECE_ROWS)
     values = served.network.run(encoded)
     served.guard.take(encoded)
     far = [] if served.guard.are_near(encoded) else served.guard.look_at(encoded, start)

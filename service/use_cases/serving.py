@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 MEMORY_BYTES = 512 * 2**20
 FOLLOW_SECONDS = 0.25
 """The pause between two looks at the registry."""
+DIGEST_SECONDS = 1.0
+"""The pause between two digests of the input guard: one takes milliseconds, in which answers wait for Python's lock."""
 STORE_SECONDS = 5.0
 """The pause between two times that the counts of the input guard are stored."""
 
@@ -179,15 +181,19 @@ class Serving:
             self._warm()
         except DATABASE_FAULTS as error:
             logger.warning("models could not be loaded before they are asked for: %s", error)
-        store_at = time.monotonic() + STORE_SECONDS
+        digest_at = time.monotonic()
+        store_at = digest_at + STORE_SECONDS
         while True:
             is_over = self._stop.wait(FOLLOW_SECONDS)
             try:
-                for served in self.loaded():
-                    served.guard.digest()
+                now = time.monotonic()
+                if is_over or now >= digest_at:
+                    digest_at = now + DIGEST_SECONDS
+                    for served in self.loaded():
+                        served.guard.digest()
                 self._on_look()
-                if is_over or time.monotonic() >= store_at:
-                    store_at = time.monotonic() + STORE_SECONDS
+                if is_over or now >= store_at:
+                    store_at = now + STORE_SECONDS
                     self.store_inputs()
                 self.follow()
             except DATABASE_FAULTS as error:
