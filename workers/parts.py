@@ -75,6 +75,7 @@ class Parts:
         self._new_writer = new_writer
         self._part_seconds = part_seconds
         self._stored: list[BinaryIO] = []
+        self._is_closed = False
         self._begin()
 
     def restore(self) -> None:
@@ -112,18 +113,24 @@ class Parts:
         self.findings.take(rows, far, self._end())
         self._added += rows.count
         if self._writer.add(batch, answer, rows.lost | far) and self._is_due():
-            part = self.close()
-            if part is not None:
-                patiently(self._database.write, self._lease, partial(self.store, part=part, progress=progress()))
-                self._stored.append(self._file)
-                self.rows = part.epoch
-                self._begin()
+            self.store_all(progress())
+
+    def store_all(self, progress: Progress) -> None:
+        """Store the present part, where it holds anything, and begin the next one."""
+        part = self.close()
+        if part is not None:
+            patiently(self._database.write, self._lease, partial(self.store, part=part, progress=progress))
+            self._stored.append(self._file)
+            self.rows = part.epoch
+            self._begin()
 
     def close(self) -> SavedState | None:
-        """End the present part and return it; None where it holds nothing."""
+        """End the present part and return it, also where it has been ended; None where it holds nothing."""
         if not self._added:
             return None
-        self._writer.close(self.findings.to_dict())
+        if not self._is_closed:
+            self._writer.close(self.findings.to_dict())
+            self._is_closed = True
         self._file.seek(0)
         return SavedState(self._file.read(), self._end(), 0)
 
@@ -146,6 +153,7 @@ class Parts:
 
     def _begin(self) -> None:
         self._added = 0
+        self._is_closed = False
         self._file = self._new_file()
         self._writer = self._writer_for(self._file)
         self._began_at = time.monotonic()

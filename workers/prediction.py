@@ -140,6 +140,8 @@ class Prediction:
         self._rows, self._first, self._began = task.dataset.rows, parts.rows, time.monotonic()
         try:
             self._answer_all(task, network, self._batches(task, files, parts.rows), parts)
+            if task.spec.target is not None:
+                parts.store_all(self._progress)  # measuring takes long, and who leaves meanwhile must lose nothing
         except Leaving:
             self._left = parts.close()
             raise

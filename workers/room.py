@@ -1,10 +1,13 @@
-"""Work that needs room on a disk for a moment: where there is none, it waits for it."""
+"""Work that needs room on a disk for a moment: where there is none, it waits for it, for a while."""
 
 import errno
 import logging
+import tempfile
 import time
 from collections.abc import Callable
 from typing import TypeVar
+
+from service.domain.training_errors import NoRoomForFiles
 
 logger = logging.getLogger(__name__)
 
@@ -12,13 +15,19 @@ Result = TypeVar("Result")
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REST_SECONDS = 1.0
+PATIENCE_SECONDS = 600.0
 
 
 def when_there_is_room(work: Callable[[], Result], on_wait: Callable[[], None]) -> Result:
     """Do the work, again and again while the disk is full; ``on_wait`` is called before each try.
 
     What ``on_wait`` raises ends the waiting, as does any other fault of the work.
+
+    Raises:
+        NoRoomForFiles: there was none for ten minutes.
     """
+    began = time.monotonic()
+    is_told = False
     while True:
         on_wait()
         try:
@@ -26,5 +35,9 @@ def when_there_is_room(work: Callable[[], Result], on_wait: Callable[[], None]) 
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
-            logger.warning("there is no room for temporary files, which is waited for: %s", error)
+            if time.monotonic() - began > PATIENCE_SECONDS:
+                raise NoRoomForFiles(tempfile.gettempdir(), error.strerror or "") from None
+            if not is_told:
+                logger.warning("there is no room in %s, which is waited for: %s", tempfile.gettempdir(), error)
+            is_told = True
         time.sleep(REST_SECONDS)

@@ -43,7 +43,7 @@ class Forms:
     served: ServedNetwork
     """Predictions."""
     plain: PlainNetwork
-    """Samples and explanations, from the stored tensors."""
+    """Samples and explanations, from the stored tensors; in float64, so that nothing but the form is compared."""
     keras_file: keras.Model
     """Loaded from its bytes, as by whoever takes the file away."""
 
@@ -122,7 +122,7 @@ def _finish(epochs: Epochs, on_wait: Callable[[], None]) -> TrainedNetwork:
     served = ServedNetwork(graph)
     test = _test_answers(served, data, on_wait)
     weights = export.to_safetensors(network)
-    plain = layers.read(weights, epochs.spec.network, data.inputs, data.outputs)
+    plain = layers.read(weights, epochs.spec.network, data.inputs, data.outputs, np.float64)
     forms = Forms(served, plain, loaded)
     changes = [change for one, other in pairwise(epochs.environments) for change in differences(one, other)]
     return TrainedNetwork(
@@ -153,14 +153,15 @@ def _check_parity(network: keras.Model, forms: Forms, data: Prepared, on_wait: C
     encoded = rows.check(data.raw_probe, data.inputs).encoded()
     expected = _answers(network, data.probe, data.outputs, on_wait)
     answered = {
-        "max_difference": forms.served.run(encoded),
-        "plain_max_difference": forms.plain.run(encoded),
-        "keras_file_max_difference": _in_pieces(forms.keras_file, encoded, on_wait),
+        "max_difference": ("the served network", forms.served.run(encoded)),
+        "plain_max_difference": ("the network that samples and explains", forms.plain.run(encoded)),
+        "keras_file_max_difference": ("the Keras file", _in_pieces(forms.keras_file, encoded, on_wait)),
     }
-    found = {name: _difference(answers, expected, data.outputs) for name, answers in answered.items()}
-    for difference in found.values():
-        if not difference <= PARITY_TOLERANCE:  # a NaN fails too
-            raise ParityFailed(difference, PARITY_TOLERANCE)
+    found = {}
+    for name, (form, answers) in answered.items():
+        found[name] = _difference(answers, expected, data.outputs)
+        if not found[name] <= PARITY_TOLERANCE:  # a NaN fails too
+            raise ParityFailed(form, found[name], PARITY_TOLERANCE)
     return {
         **found,
         "tolerance": PARITY_TOLERANCE,

@@ -8,13 +8,15 @@ from service.domain.datasets import Column, Dataset
 from service.domain.encoders import BooleanEncoder, CategoricalEncoder, DateEncoder, Encoder
 from service.domain.errors import InvalidSpec, Violation
 from service.domain.models import ClassLabel, Inputs, ModelVersion, Outputs
-from service.domain.predictions import PredictionSpec
+from service.domain.predictions import MAX_KEPT, PredictionSpec
 from service.domain.wording import listed, shown
 
 MAX_RESULT_BYTES = 2**30
 """A larger result would keep the database busy for too long while it is stored."""
-MAX_EVALUATED = 50_000_000
-"""So many numbers, rows times classes, are held against the truth at most, for they are in memory together."""
+MAX_EVALUATION_BYTES = 2**30
+"""What is held against the truth is in memory together."""
+EVALUATED_ROW_BYTES, EVALUATED_CLASS_BYTES = 160, 24
+"""What a row takes then, and each probability of it (measured)."""
 ANSWER_BYTES = 8
 PROBABILITY_BYTES = 4
 MAX_LISTED = 20
@@ -52,7 +54,7 @@ def complete_prediction(spec: PredictionSpec, version: ModelVersion, dataset: Da
         found += _size_violations(completed, len(classes), dataset)
     if found:
         raise InvalidSpec(found[:MAX_LISTED])
-    return CompletedPrediction(completed, tuple(_warnings(version.inputs, dataset)))
+    return CompletedPrediction(completed, (*_warnings(version.inputs, dataset), *_about_weights(completed, version)))
 
 
 def _column_violations(version: ModelVersion, dataset: Dataset) -> list[Violation]:
@@ -123,6 +125,10 @@ def _kept_violations(spec: PredictionSpec, dataset: Dataset) -> Iterator[Violati
         elif name in seen:
             yield Violation(f"#/keep/{place}", f"{shown(name)} is listed twice")
         seen.add(name)
+    if spec.target is not None and len({*spec.keep, spec.target}) > MAX_KEPT:
+        yield Violation(
+            "#/keep", f"names {len(spec.keep):,} columns; beside a target, at most {MAX_KEPT - 1:,} can be kept"
+        )
 
 
 def _target_violations(spec: PredictionSpec, outputs: Outputs, dataset: Dataset) -> Iterator[Violation]:
@@ -144,11 +150,12 @@ def _target_violations(spec: PredictionSpec, outputs: Outputs, dataset: Dataset)
     if outputs.classes and spec.probabilities is False:
         detail = "must be true or null beside a target: how answers fit the truth is measured on the probabilities"
         yield Violation("#/probabilities", detail)
-    count = dataset.rows * max(1, len(outputs.classes))
-    if count > MAX_EVALUATED:
+    most = MAX_EVALUATION_BYTES // (EVALUATED_ROW_BYTES + EVALUATED_CLASS_BYTES * len(outputs.classes))
+    if dataset.rows > most:
+        classes = f" of {len(outputs.classes):,} classes" if outputs.classes else ""
         detail = (
-            f"{count:,} answers (rows times classes) are too many to be held against the truth at once; at most "
-            f"{MAX_EVALUATED:,} are allowed. Upload the table in parts, or predict without a target"
+            f"{dataset.name} has {dataset.rows:,} rows; at most {most:,}{classes} can be held against the truth at once"
+            ". Upload the table in parts, or predict without a target"
         )
         yield Violation("#/dataset", detail)
 
@@ -160,10 +167,21 @@ def _stored_as(label: ClassLabel) -> str:
     return "text" if isinstance(label, str) else "number"
 
 
+def _about_weights(spec: PredictionSpec, version: ModelVersion) -> Iterator[str]:
+    column = version.spec.get("training", {}).get("sample_weight_column")
+    if spec.target is not None and column is not None:
+        yield (
+            f"{version.name} version {version.version} was trained, and its test part measured, with the weights in "
+            f"column {shown(column)}; the evaluation counts every row the same"
+        )
+
+
 def _size_violations(spec: PredictionSpec, classes: int, dataset: Dataset) -> Iterator[Violation]:
     """Refuse a result that would be too large; texts that are kept take no more than the whole table does."""
-    kept = [column for column in dataset.columns if column.name in set(spec.keep)]
-    answers = dataset.rows * (ANSWER_BYTES + (PROBABILITY_BYTES * classes if spec.probabilities else 0))
+    wanted = set(spec.keep) - {spec.target}
+    kept = [column for column in dataset.columns if column.name in wanted]
+    labels = 1 if spec.target is None else 2  # a class is written once, however often it is meant
+    answers = dataset.rows * (labels * ANSWER_BYTES + (PROBABILITY_BYTES * classes if spec.probabilities else 0))
     numbers = dataset.rows * ANSWER_BYTES * sum(column.stored != "text" for column in kept)
     texts = dataset.size_bytes if any(column.stored == "text" for column in kept) else 0
     size = answers + numbers + texts

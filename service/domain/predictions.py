@@ -92,7 +92,7 @@ class Evaluation:
     metrics: Mapping[str, Measure]
     """As those of a test part."""
     calibration: Mapping[str, Any] | None
-    """As that of a version, without the part; None where no row could be held against the truth."""
+    """As that of a version, its part is ``dataset``; None where no row could be held against the truth."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 TrainingFailed
 ├── UnusableColumn, UnusableSplit, UnusableClassWeights, UnusableSampleWeights     the rows do not fit the spec
 ├── DatasetUnavailable, NoRoom, NoRoomForResult                                    the rows are not to be had
+├── NoRoomForFiles                                                                 it cannot be written down
 ├── UnusableState                                                                  a saved state does not fit
 ├── TrainingDiverged, NothingToKeep                                                it did not learn
 └── ParityFailed                                                                   what it learned is served wrongly
@@ -33,13 +34,13 @@ class TrainingDiverged(TrainingFailed):
 
 
 class ParityFailed(TrainingFailed):
-    """The served form of the network does not agree with Keras."""
+    """A form of the network does not agree with Keras."""
 
     code = "parity_failed"
 
-    def __init__(self, difference: float, tolerance: float) -> None:
+    def __init__(self, form: str, difference: float, tolerance: float) -> None:
         super().__init__(
-            f"the served network differs from the trained one by {difference:.3g} where {tolerance:g} is allowed; "
+            f"{form} differs from the trained network by {difference:.3g} where {tolerance:g} is allowed; "
             "no model was registered. Activations that have grown very large cause this: try a lower learning rate"
         )
 
@@ -88,6 +89,18 @@ class NoRoomForResult(TrainingFailed):
     def __init__(self, folder: str, reason: str) -> None:
         super().__init__(
             f"the table and the result do not fit into {folder}, the worker's folder for temporary files ({reason}). "
+            "Set TMPDIR to one with room"
+        )
+
+
+class NoRoomForFiles(TrainingFailed):
+    """The files of a trained network could not be made, however long it was waited for."""
+
+    code = "no_room"
+
+    def __init__(self, folder: str, reason: str) -> None:
+        super().__init__(
+            f"the files of the network do not fit into {folder}, the worker's folder for temporary files ({reason}). "
             "Set TMPDIR to one with room"
         )
 

@@ -107,7 +107,9 @@ class PlainNetwork:
 
     def astype(self, kind: DTypeLike) -> "PlainNetwork":
         """Return the network with numbers of another type."""
-        layers = tuple(Layer(layer.kernel.astype(kind), layer.bias.astype(kind)) for layer in self.layers)
+        layers = tuple(
+            Layer(layer.kernel.astype(kind, copy=False), layer.bias.astype(kind, copy=False)) for layer in self.layers
+        )
         return replace(self, layers=layers)
 
     def standardize(self, encoded: NDArray[np.float64]) -> Array:
@@ -135,13 +137,18 @@ class PlainNetwork:
             return np.asarray(given * self.outputs.scale + self.outputs.mean)
 
 
-def read(weights: bytes, spec: NetworkSpec, inputs: Inputs, outputs: Outputs) -> PlainNetwork:
-    """Return the network whose tensors are stored in ``weights``, safetensors by their paths in Keras."""
+def read(
+    weights: bytes, spec: NetworkSpec, inputs: Inputs, outputs: Outputs, kind: DTypeLike = np.float32
+) -> PlainNetwork:
+    """Return the network whose tensors are stored in ``weights``, safetensors by their paths in Keras.
+
+    ``kind`` is the type of its numbers.
+    """
     tensors = {"/".join(path.split("/")[-2:]): tensor for path, tensor in load_tensors(weights).items()}
     normalized = spec.normalization == "batch"
     hidden = [_hidden_layer(tensors, number, normalized) for number in range(1, len(spec.widths) + 1)]
     head = Layer(tensors["head/kernel"], tensors["head/bias"])
-    return PlainNetwork((*hidden, head), spec, inputs, outputs)
+    return PlainNetwork((*hidden, head), spec, inputs, outputs).astype(kind)
 
 
 def softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -165,4 +172,4 @@ def _hidden_layer(tensors: Mapping[str, NDArray[np.float32]], number: int, norma
         for name in ("gamma", "beta", "moving_mean", "moving_variance")
     )
     factor = gamma / np.sqrt(variance + BATCH_NORMALIZATION_EPSILON)
-    return Layer((kernel * factor).astype(np.float32), ((bias - mean) * factor + beta).astype(np.float32))
+    return Layer(kernel * factor, (bias - mean) * factor + beta)

@@ -14,7 +14,7 @@ from service.inference.sessions import CHUNK_ROWS
 from service.tables.parallel import MAX_THREADS, in_parallel
 from service.use_cases.serving import Served
 
-PIECE_ROWS = max(256, CHUNK_ROWS // MAX_THREADS)
+PIECE_ROWS = CHUNK_ROWS // MAX_THREADS
 """Rows in one piece: those of all threads together are encoded at once, which takes memory."""
 MAX_PROBABILITIES = 2_000_000
 """More of them in one answer would take hundreds of megabytes on their way."""

@@ -148,15 +148,18 @@ def test_regression_takes_a_truth_that_is_a_number(client: TestClient, database:
 
 
 def test_more_answers_than_can_be_measured_are_refused(client: TestClient, database: Database) -> None:
-    """50 million are allowed: 500 rows of 100,000 classes, and no row more."""
+    """A gigabyte of them: 447 rows of 100,000 classes, and no row more."""
     classes = [str(number) for number in range(100_000)]
     with database.write() as connection:
         outputs = {"task": "classification", "target": "y", "classes": classes}
         connection.execute(model_versions.update().values(outputs=outputs))
-    for rows, name in ((500, "most"), (501, "more")):
+    for rows, name in ((447, "most"), (448, "more")):
         store_table(database, {"a": [1.0] * rows, "b": [1.0] * rows, "y": ["1"] * rows}, name)
     assert evaluate(client, dataset="most")["state"] == "queued"
-    assert "50,100,000" in refused(client, dataset="more")["#/dataset"]
+    assert refused(client, dataset="more") == {
+        "#/dataset": "more has 448 rows; at most 447 of 100,000 classes can be held against the truth at once. "
+        "Upload the table in parts, or predict without a target"
+    }
 
 
 def test_evaluation_is_made_once_under_a_key(client: TestClient) -> None:

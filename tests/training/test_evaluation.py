@@ -1,6 +1,8 @@
 """What a prediction whose table says what was true is measured to be, and which rows are left out of that."""
 
 import math
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +10,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from sklearn import metrics as exact
+from sqlalchemy import event
 
+from service.domain.errors import InvalidSpec
 from service.domain.jobs import JobState
 from service.domain.models import Outputs
-from service.domain.predictions import Evaluation
-from service.storage import jobs
+from service.domain.prediction_completion import complete_prediction
+from service.domain.predictions import Evaluation, PredictionSpec
+from service.storage import datasets, jobs
 from service.storage.database import Database
 from tests.factories import stored_job
 from tests.predictions import read, register, result_table, store_table, submit
 from tests.training.attempts import add_table, run
-from tests.training.test_prediction import HEAVY_ROWS, interrupted
+from tests.training.test_prediction import HEAVY_ROWS, interrupted, parts
 
 TWO = Outputs("classification", "y", ("no", "yes"))
 SMALL: dict[str, Any] = {"network": {"hidden_layers": 1, "units": 8}, "training": {"epochs": 2, "split": "column"}}
@@ -190,3 +195,51 @@ def test_result_without_a_target_has_no_evaluation(sqlite_database: Database) ->
     assert read(sqlite_database).state is JobState.SUCCEEDED
     assert result is not None
     assert result.evaluation is None
+
+
+def test_answers_are_stored_before_they_are_measured(database: Database) -> None:
+    """A worker that ends while it measures leaves all of them to the next one."""
+    register(database, outputs=TWO)
+    store_table(database, {"a": [1.0, -1.0], "b": [0.0, 0.0], "y": ["yes", "yes"]})
+    submit(database, target="y")
+    stopping = threading.Event()
+
+    def end_worker(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        if statement.startswith("INSERT INTO checkpoints "):
+            stopping.set()
+
+    event.listen(database.engine, "before_cursor_execute", end_worker)
+    run(database, "p1", stopping=stopping)
+    assert read(database).state is JobState.QUEUED
+    assert parts(database) == [2]
+    run(database, "p1")
+    assert read(database).attempts == 2
+    assert evaluation(database).metrics["accuracy"] == 0.5
+    assert result_table(database).column("prediction").to_pylist() == ["yes", "no"]
+
+
+def test_weights_of_the_training_are_told_of(sqlite_database: Database) -> None:
+    version = register(sqlite_database)
+    store_table(sqlite_database, {"a": [1.0], "b": [2.0], "y": [3.0]})
+    with sqlite_database.read() as connection:
+        dataset = datasets.get(connection, "rows")
+    weighted = replace(version, spec={"training": {"sample_weight_column": "w"}})
+    spec = PredictionSpec(model="m", dataset="rows", target="y")
+    assert complete_prediction(spec, weighted, dataset).warnings == (
+        "m version 1 was trained, and its test part measured, with the weights in column 'w'; the evaluation counts "
+        "every row the same",
+    )
+    assert complete_prediction(spec, version, dataset).warnings == ()
+    assert complete_prediction(spec.model_copy(update={"target": None}), weighted, dataset).warnings == ()
+
+
+def test_large_table_whose_target_is_text_can_be_evaluated(sqlite_database: Database) -> None:
+    """Only texts that the client keeps may be as large as the table."""
+    version = register(sqlite_database, outputs=TWO)
+    store_table(sqlite_database, {"a": [1.0], "b": [2.0], "y": ["yes"], "note": ["long"]})
+    with sqlite_database.read() as connection:
+        dataset = replace(datasets.get(connection, "rows"), size_bytes=2**31)
+    spec = PredictionSpec(model="m", dataset="rows", target="y")
+    assert complete_prediction(spec, version, dataset).spec.keep == ("y",)
+    with pytest.raises(InvalidSpec, match="the result could take"):
+        complete_prediction(spec.model_copy(update={"keep": ("note",)}), version, dataset)

@@ -243,7 +243,7 @@ def test_form_of_another_network_is_not_registered(sqlite_database: Database, ot
     right, wrong = (
         Forms(
             served=ServedNetwork(export.to_onnx(found, data.inputs, data.outputs)),
-            plain=layers.read(export.to_safetensors(found), spec.network, data.inputs, data.outputs),
+            plain=layers.read(export.to_safetensors(found), spec.network, data.inputs, data.outputs, np.float64),
             keras_file=export.from_keras(export.to_keras(found, data.inputs, data.outputs)),
         )
         for found in (network, other)
