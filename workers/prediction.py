@@ -22,7 +22,7 @@ from service.domain.errors import LeaseLost
 from service.domain.jobs import Progress, SavedState
 from service.domain.models import ModelVersion
 from service.domain.predictions import Evaluation, PredictionResult, PredictionSpec, ResultColumns
-from service.domain.training_errors import NoRoomForResult
+from service.domain.training_errors import NoRoomForFiles
 from service.inference.sessions import ServedNetwork
 from service.inference.stored import StoredRows, check_stored
 from service.storage import datasets, leases, models, predictions
@@ -119,7 +119,7 @@ class Prediction:
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
-            raise NoRoomForResult(tempfile.gettempdir(), error.strerror or "") from None
+            raise NoRoomForFiles("the table and the result", tempfile.gettempdir(), error.strerror or "") from None
 
     def saved_state(self) -> SavedState | None:
         """Return the part that was begun when the job had to leave."""

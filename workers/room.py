@@ -36,7 +36,7 @@ def when_there_is_room(work: Callable[[], Result], on_wait: Callable[[], None]) 
             if error.errno not in NO_ROOM:
                 raise
             if time.monotonic() - began > PATIENCE_SECONDS:
-                raise NoRoomForFiles(tempfile.gettempdir(), error.strerror or "") from None
+                raise NoRoomForFiles("the files of the network", tempfile.gettempdir(), error.strerror or "") from None
             if not is_told:
                 logger.warning("there is no room in %s, which is waited for: %s", tempfile.gettempdir(), error)
             is_told = True

@@ -2,8 +2,8 @@
 
 TrainingFailed
 ├── UnusableColumn, UnusableSplit, UnusableClassWeights, UnusableSampleWeights     the rows do not fit the spec
-├── DatasetUnavailable, NoRoom, NoRoomForResult                                    the rows are not to be had
-├── NoRoomForFiles                                                                 it cannot be written down
+├── DatasetUnavailable, NoRoom                                                     the rows are not to be had
+├── NoRoomForFiles                                                                 what is made cannot be written
 ├── UnusableState                                                                  a saved state does not fit
 ├── TrainingDiverged, NothingToKeep                                                it did not learn
 └── ParityFailed                                                                   what it learned is served wrongly
@@ -81,26 +81,14 @@ class NoRoom(TrainingFailed):
         )
 
 
-class NoRoomForResult(TrainingFailed):
-    """The temporary files of a prediction do not fit."""
-
-    code = "no_room"
-
-    def __init__(self, folder: str, reason: str) -> None:
-        super().__init__(
-            f"the table and the result do not fit into {folder}, the worker's folder for temporary files ({reason}). "
-            "Set TMPDIR to one with room"
-        )
-
-
 class NoRoomForFiles(TrainingFailed):
-    """The files of a trained network could not be made, however long it was waited for."""
+    """Temporary files do not fit: those of a prediction, or those of a trained network."""
 
     code = "no_room"
 
-    def __init__(self, folder: str, reason: str) -> None:
+    def __init__(self, what: str, folder: str, reason: str) -> None:
         super().__init__(
-            f"the files of the network do not fit into {folder}, the worker's folder for temporary files ({reason}). "
+            f"{what} do not fit into {folder}, the worker's folder for temporary files ({reason}). "
             "Set TMPDIR to one with room"
         )
 
