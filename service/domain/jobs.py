@@ -119,6 +119,8 @@ class Job:
     queue_position: int | None = None
     latest: dict[str, Any] | None = None
     best: dict[str, Any] | None = None
+    verdict: dict[str, Any] | None = None
+    """Whether the network normalizes itself (``service.domain.verdict``); None before it was looked at."""
 
 
 @dataclass(frozen=True, slots=True)

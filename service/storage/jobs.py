@@ -358,4 +358,5 @@ def _job(row: RowMapping, queue_position: int | None) -> Job:
         queue_position=queue_position,
         latest={"epoch": row["epoch"], **latest} if latest else None,
         best={"epoch": row["best_epoch"], **best} if best else None,
+        verdict=row["verdict"],
     )

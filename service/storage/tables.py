@@ -20,7 +20,7 @@ from sqlalchemy import (
 
 from service.storage.database import UtcTime, database_time
 
-SCHEMA_REVISION = "0005"
+SCHEMA_REVISION = "0006"
 """The migration that this code needs; a test holds it against ``migrations/``."""
 
 metadata = MetaData(
@@ -103,6 +103,17 @@ jobs = Table(
     Column("model_version", Integer, comment="that it made, or with which it predicts"),
     Column("result_sha256", String(64), index=True, comment="the blob that a prediction made"),
     Column("result", JSON(none_as_null=True), comment="rows, size and warnings of what a prediction made"),
+    Column("lint", JSON(none_as_null=True), comment="what was found about the network before it trained, rule by rule"),
+    Column(
+        "verdict",
+        JSON(none_as_null=True),
+        comment="whether the network normalizes itself, as far as it has been looked at",
+    ),
+    Column(
+        "held_out",
+        JSON(none_as_null=True),
+        comment="how its answers to the held-out rows fit: a confusion matrix, or some residuals",
+    ),
     Column("error_code", String(64)),
     Column("error_detail", Text),
     Column("created_at", UtcTime, nullable=False, default=database_time()),
@@ -133,6 +144,38 @@ epochs = Table(
     Column("seconds", Float, nullable=False),
     Column("recorded_at", UtcTime, nullable=False, default=database_time()),
     comment="One row per finished epoch of a job",
+)
+
+diagnostics = Table(
+    "diagnostics",
+    metadata,
+    Column("job_id", String(32), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("epoch", Integer, primary_key=True, comment="after which it was looked at; 0 before the first"),
+    Column("layers", JSON, nullable=False, comment="moments, weights and gradients, layer by layer"),
+    Column("histograms", JSON, nullable=False, comment="of weights and activations, layer by layer"),
+    comment="What the layers of a network looked like after an epoch",
+)
+
+comparisons = Table(
+    "comparisons",
+    metadata,
+    Column("number", Serial, primary_key=True, autoincrement=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("spec", JSON, nullable=False, comment="completed: every arm and seed written out"),
+    Column("dataset_id", String(100), nullable=False),
+    Column("created_at", UtcTime, nullable=False, default=database_time()),
+    comment="Networks that are trained on the same rows, to be held against each other",
+)
+
+comparison_jobs = Table(
+    "comparison_jobs",
+    metadata,
+    Column("comparison_id", String(32), ForeignKey("comparisons.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True, comment="by arm, then by seed"),
+    Column("arm", String(100), nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("job_id", String(32), ForeignKey("jobs.id"), nullable=False, unique=True),
+    comment="Which job trains which arm of a comparison with which seed",
 )
 
 checkpoints = Table(
@@ -208,6 +251,7 @@ model_versions = Table(
     Column("environment", JSON, nullable=False, comment="what its bits depend on: processor, threads, versions"),
     Column("warnings", JSON(none_as_null=True), comment="what its user should know, in plain words"),
     Column("calibration", JSON(none_as_null=True), comment="how its answers to held-out rows fit what was true"),
+    Column("verdict", JSON(none_as_null=True), comment="whether the network normalized itself while it trained"),
     Column("weights_sha256", String(64), ForeignKey("blobs.sha256"), nullable=False, index=True),
     Column("onnx_sha256", String(64), ForeignKey("blobs.sha256"), nullable=False, index=True),
     Column("keras_sha256", String(64), index=True, comment="the Keras file's blob; null before one was kept"),

@@ -1,0 +1,62 @@
+"""What the layers of a network looked like after its epochs, and how its answers to held-out rows fit."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from service.domain.diagnostics import Diagnosis, HeldOut
+from service.storage.tables import diagnostics, jobs
+
+
+def add(connection: Connection, job_id: str, diagnoses: Sequence[Diagnosis]) -> None:
+    """Store what was seen; epochs that are stored already stay as they are."""
+    if not diagnoses:
+        return
+    known = set(connection.execute(select(diagnostics.c.epoch).where(diagnostics.c.job_id == job_id)).scalars())
+    rows = [
+        {
+            "job_id": job_id,
+            "epoch": diagnosis.epoch,
+            "layers": diagnosis.layers_to_json(),
+            "histograms": diagnosis.histograms_to_json(),
+        }
+        for diagnosis in diagnoses
+        if diagnosis.epoch not in known
+    ]
+    if rows:
+        connection.execute(insert(diagnostics), rows)
+
+
+def read(connection: Connection, job_id: str) -> list[Diagnosis]:
+    """Read every diagnosis of a job, in the order of the epochs."""
+    query = select(diagnostics).where(diagnostics.c.job_id == job_id).order_by(diagnostics.c.epoch)
+    rows = connection.execute(query).mappings()
+    return [Diagnosis.from_json(row["epoch"], row["layers"], row["histograms"]) for row in rows]
+
+
+def forget_after(connection: Connection, job_id: str, epoch: int) -> None:
+    """Forget what was seen after epochs that do not count any more."""
+    connection.execute(delete(diagnostics).where(diagnostics.c.job_id == job_id, diagnostics.c.epoch > epoch))
+
+
+def copy(connection: Connection, job_id: str, other_id: str, until: int) -> None:
+    """Give another job what was seen up to an epoch."""
+    columns = (diagnostics.c.epoch, diagnostics.c.layers, diagnostics.c.histograms)
+    query = select(*columns).where(diagnostics.c.job_id == job_id, diagnostics.c.epoch <= until)
+    rows = connection.execute(query).mappings().all()
+    if rows:
+        connection.execute(insert(diagnostics), [{**row, "job_id": other_id} for row in rows])
+
+
+def keep_held_out(connection: Connection, job_id: str, held_out: HeldOut | None) -> None:
+    """Store how the answers of a trained network fit."""
+    values: dict[str, Any] | None = None if held_out is None else asdict(held_out)
+    connection.execute(update(jobs).where(jobs.c.id == job_id).values(held_out=values))
+
+
+def held_out(connection: Connection, job_id: str) -> HeldOut | None:
+    """Read how the answers of a job's network fit; None where it has not ended, or had no rows for it."""
+    values = connection.execute(select(jobs.c.held_out).where(jobs.c.id == job_id)).scalar()
+    return None if values is None else HeldOut.from_json(values)
