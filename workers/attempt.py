@@ -15,7 +15,7 @@ from service.domain.models import NewVersion
 from service.domain.spec import JobSpec
 from service.domain.table import Table
 from service.domain.training_errors import DatasetUnavailable, TrainingFailed, UnusableState
-from service.storage import checkpoints, datasets, jobs, leases, models
+from service.storage import checkpoints, datasets, diagnostics, jobs, leases, models
 from service.storage.database import Connection, Database
 from service.storage.faults import STATEMENT_REFUSED, is_damaged
 from service.tables import parquet
@@ -109,6 +109,7 @@ def _train(
                 on_split=keep,
                 on_chunk=recorder.take_chunk,
                 on_epoch=recorder.take_epoch,
+                on_look=recorder.take_look,
             )
         except UnusableState as error:
             if checkpoint is None:
@@ -171,11 +172,13 @@ def _register(connection: Connection, claim: Claim, spec: JobSpec, dataset: Data
         environment=trained.environment,
         warnings=_warnings(trained),
         calibration=trained.calibration,
+        verdict=None if trained.verdict is None else trained.verdict.to_dict(),
         weights=trained.weights,
         onnx=trained.onnx,
         keras=trained.keras,
     )
     version = models.register(connection, new)
+    diagnostics.keep_held_out(connection, claim.job_id, trained.held_out)
     try:
         leases.succeed(
             connection, claim, best_epoch=trained.best_epoch, test_metrics=trained.test_metrics, version=version

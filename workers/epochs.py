@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from workers.engine.layout import Vectors
 from workers.environment import Environment, environment
 from workers.forms import Form, engine_for
 from workers.history import History
+from workers.monitor import Look, Monitor
 from workers.pace import Pace
 from workers.preparation import Prepared
 from workers.schedules import learning_rates
@@ -57,9 +58,11 @@ class Epochs:
         on_wait: Callable[[], None] = lambda: None,
         on_chunk: Callable[[ChunkEnd], None] = lambda _: None,
         on_epoch: Callable[[EpochEnd], None] = lambda _: None,
+        on_look: Callable[[Look], None] | None = None,
     ) -> None:
+        """Prepare a training; without ``on_look`` nobody looks at its layers."""
         self.spec, self.data = spec, data
-        self._on_chunk, self._on_epoch = on_chunk, on_epoch
+        self._on_chunk, self._on_epoch, self._on_look = on_chunk, on_epoch, on_look
         outputs = len(data.outputs.classes) or 1
         features = data.training.rows.shape[1]
         form = Form.of(
@@ -76,10 +79,12 @@ class Epochs:
         self._identity = identity(spec, data.split.to_bytes(data.rows))
         self._pace = Pace(self._steps)
         self.history = History(spec.training)
+        self.monitor = None if on_look is None else Monitor(spec, data.training, outputs)
         self.environments: tuple[Environment, ...] = (environment(),)
         self.best: Vectors | None = None
         self._epoch, self._step, self._seconds = 1, 0, 0.0
         self._now: Vectors = ()
+        self._before_last_step: Vectors | None = None
         self._totals = self.engine.fresh_totals
 
     def run(self, state: TrainingState | None) -> None:
@@ -91,11 +96,13 @@ class Epochs:
         """
         if state is None:
             self._now = self.engine.start(networks.draw_kernels(self.engine.network, self.spec.training.seed))
+            self._look(0)
         else:
             self._continue(state)
         training = self.spec.training
         while self._epoch <= training.epochs and not self.history.should_stop:
             self._run_epoch()
+        self._look(self._epoch - 1)
         self._on_chunk(ChunkEnd(self.state(), self._progress(), self.history.best_epoch))
 
     def state(self) -> TrainingState:
@@ -110,6 +117,8 @@ class Epochs:
             now=Packed(self.engine.layout, self._now),
             totals=Packed(self.engine.totals_layout, self._totals),
             best=None if self.best is None else Packed(self.engine.network_layout, self.best),
+            verdict=None if self.monitor is None else self.monitor.verdict,
+            looked_at=-1 if self.monitor is None else self.monitor.looked_at,
         )
 
     def _continue(self, state: TrainingState) -> None:
@@ -127,6 +136,8 @@ class Epochs:
             raise UnusableState(f"it stands at epoch {state.epoch}, step {state.step}, where no training can be")
         self._epoch, self._step, self._seconds = state.epoch, state.step, state.seconds
         self.history = History(self.spec.training, state.history)
+        if self.monitor is not None:
+            self.monitor.verdict, self.monitor.looked_at = state.verdict, state.looked_at
         self.environments = state.environments
         if self.environments[-1] != environment():
             self.environments = (*self.environments, environment())
@@ -160,13 +171,38 @@ class Epochs:
 
     def _train_chunk(self, chunk: Chunk, rates: Any) -> Trained:
         key = (self.spec.training.seed, (self._epoch - 1) * self._steps + self._step)
-        trained = self.engine.train(self._now, self._totals, chunk, rates, key)
+        is_last = self._step + chunk.steps == self._steps
+        if is_last and chunk.steps and self.monitor is not None and self.monitor.is_due(self._epoch):
+            trained = self._train_last_step_alone(chunk, rates, key)
+        else:
+            trained = self.engine.train(self._now, self._totals, chunk, rates, key)
         if not np.isfinite(trained.losses).all():
             fault = diagnose(self.engine, self._now, chunk, trained.losses, rates, key)
             step = self._step + fault.step + 1
             raise TrainingDiverged(self._epoch, step, fault.layer, fault.found, self._advice(fault.largest))
         self._now, self._totals = trained.state, trained.totals
         return trained
+
+    def _train_last_step_alone(self, chunk: Chunk, rates: Any, key: tuple[int, int]) -> Trained:
+        """Take a chunk's steps, the last by itself, so that it can be said how large it was; the bits are the same."""
+        earlier, last = chunk.without_last_step()
+        state, totals, losses = self._now, self._totals, np.zeros(0)
+        if earlier.steps:
+            trained = self.engine.train(state, totals, earlier, rates[:-1], key)
+            state, totals, losses = trained.state, trained.totals, trained.losses
+        self._before_last_step = self.engine.network_of(state)
+        seed, first = key
+        trained = self.engine.train(state, totals, last, rates[-1:], (seed, first + earlier.steps))
+        return replace(trained, losses=np.concatenate([losses, trained.losses]))
+
+    def _look(self, epoch: int) -> None:
+        """Look at the layers after an epoch, unless that has been done."""
+        if self.monitor is None or self._on_look is None or self.monitor.looked_at >= epoch:
+            return
+        split = self.engine.network_layout.split
+        before = None if self._before_last_step is None else split(self._before_last_step)
+        self._before_last_step = None
+        self._on_look(self.monitor.look(epoch, split(self.engine.network_of(self._now)), before))
 
     def _validate(self) -> dict[str, float]:
         """Measure the validation rows as the network answers them now."""
@@ -189,6 +225,8 @@ class Epochs:
         self.history.add(EpochRecord(self._epoch, measured, learning_rate, seconds))
         if self.history.best_epoch == self._epoch:
             self.best = self.engine.network_of(self._now)
+        if self.monitor is not None and self.monitor.is_due(self._epoch):
+            self._look(self._epoch)
         self._epoch, self._step, self._seconds = self._epoch + 1, 0, 0.0
         self._totals = self.engine.fresh_totals
         self._on_epoch(EpochEnd(self.history.records[-1], self.history.best_epoch, self._progress()))

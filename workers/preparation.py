@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service import encoding
 from service.domain.datasets import Column
 from service.domain.encoders import Encoder, encode
 from service.domain.limits import RESIDENT_BYTES
@@ -17,7 +18,7 @@ from service.domain.models import NEVER_CHANGED, ClassLabel, Inputs, Outputs
 from service.domain.spec import JobSpec
 from service.domain.table import Table
 from service.domain.training_errors import NoRoom, UnusableColumn
-from workers import encoding, weighting
+from workers import weighting
 from workers.engine.feeds import Examples
 from workers.splits import Drawing, Rows, Split, draw
 

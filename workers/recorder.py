@@ -9,6 +9,7 @@ from service.storage.database import Connection, Database
 from service.storage.faults import DATABASE_DOWN
 from workers.epochs import ChunkEnd, EpochEnd
 from workers.lease import Lease
+from workers.monitor import Look
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class Recorder:
         self._database = database
         self._lease = lease
         self._records: list[EpochRecord] = []
+        self._looks: list[Look] = []
         self._latest: ChunkEnd | None = None
         self._progress: tuple[Progress, int] | None = None
         self._cost = FIRST_COST_SECONDS
@@ -52,6 +54,10 @@ class Recorder:
         self._records.append(end.record)
         self._progress = end.progress, end.best_epoch
 
+    def take_look(self, look: Look) -> None:
+        """Note what the layers looked like; it is stored with the next checkpoint."""
+        self._looks.append(look)
+
     def saved_state(self) -> SavedState | None:
         """Return the latest state as bytes; None before the first chunk."""
         return None if self._latest is None else _saved(self._latest)
@@ -61,6 +67,10 @@ class Recorder:
         if self._progress is not None:
             progress, best_epoch = self._progress
             leases.record(connection, self._lease.claim, progress, best_epoch, self._records, saved)
+        if self._looks:
+            diagnoses = [look.diagnosis for look in self._looks]
+            verdicts = [look.verdict for look in self._looks]
+            leases.record_looks(connection, self._lease.claim, diagnoses, verdicts)
 
     def _is_due(self, now: float) -> bool:
         since = now - self._saved_at
@@ -78,6 +88,7 @@ class Recorder:
             self._rest("checkpoint", began, error)
             return
         self._records.clear()
+        self._looks.clear()
         self._saved_at = self._written_at = time.monotonic()
         self._cost = self._saved_at - began
 

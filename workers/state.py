@@ -16,6 +16,7 @@ from service.domain.bounds import Frozen
 from service.domain.jobs import EpochRecord
 from service.domain.spec import JobSpec
 from service.domain.training_errors import UnusableState
+from service.domain.verdict import Verdict
 from workers.engine.layout import Layout, Vectors
 from workers.environment import Environment
 
@@ -59,6 +60,10 @@ class TrainingState:
     """What the metrics of the unfinished epoch hold."""
     best: Packed | None
     """The network of the best epoch so far."""
+    verdict: Verdict | None = None
+    """What was said of the network at the last look."""
+    looked_at: int = -1
+    """After which epoch that was."""
 
     @property
     def history(self) -> tuple[EpochRecord, ...]:
@@ -83,6 +88,8 @@ class TrainingState:
             step=self.step,
             seconds=self.seconds,
             history=self.history,
+            verdict=self.verdict,
+            looked_at=self.looked_at,
         )
         return save(tensors, {METADATA: document.model_dump_json()})
 
@@ -111,6 +118,8 @@ class TrainingState:
             now=packed["now"],
             totals=packed["totals"],
             best=packed["best"] if document.has_best else None,
+            verdict=document.verdict,
+            looked_at=document.looked_at,
         )
 
 
@@ -125,6 +134,8 @@ class _Document(Frozen):
     step: Annotated[int, Field(ge=0)]
     seconds: Annotated[float, Field(ge=0)]
     history: tuple[EpochRecord, ...]
+    verdict: Verdict | None = None
+    looked_at: int = -1
 
 
 def identity(spec: JobSpec, split: bytes) -> str:

@@ -3,19 +3,21 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from service.domain.datasets import Column
+from service.domain.diagnostics import HeldOut
 from service.domain.jobs import Measure
 from service.domain.limits import RESIDENT_BYTES
 from service.domain.models import Inputs, Outputs
 from service.domain.spec import JobSpec
 from service.domain.table import Table
 from service.domain.training_errors import NothingToKeep, ParityFailed
+from service.domain.verdict import Verdict
 from service.inference import layers, rows
 from service.inference.layers import PlainNetwork
 from service.inference.sessions import ServedNetwork
@@ -24,6 +26,8 @@ from workers.calibration import Calibration
 from workers.engine.feeds import Examples
 from workers.environment import Environment, differences
 from workers.epochs import ChunkEnd, EpochEnd, Epochs
+from workers.held_out import Answered, confusion_or_residuals
+from workers.monitor import Look
 from workers.preparation import Prepared, prepare
 from workers.room import when_there_is_room
 from workers.state import TrainingState
@@ -58,6 +62,10 @@ class TrainedNetwork:
     best_metrics: dict[str, Measure]
     test_metrics: dict[str, Measure] | None
     calibration: Calibration | None
+    held_out: HeldOut | None
+    """How its answers to held-out rows fit, to be drawn."""
+    verdict: Verdict | None
+    """Whether it normalized itself."""
     parity: dict[str, float]
     parameters: int
     environment: Environment
@@ -82,6 +90,7 @@ def train(
     on_split: Callable[[bytes], None] = lambda _: None,
     on_chunk: Callable[[ChunkEnd], None] = lambda _: None,
     on_epoch: Callable[[EpochEnd], None] = lambda _: None,
+    on_look: Callable[[Look], None] = lambda _: None,
 ) -> TrainedNetwork:
     """Train the network of a completed spec on a table whose ``columns`` are described by name.
 
@@ -90,8 +99,8 @@ def train(
     Encoded rows of more than ``resident_bytes`` are kept in a temporary file.
 
     ``on_wait`` is called while rows are prepared and code is compiled, ``on_split`` before the first epoch with one
-    byte for each row of the table, compressed, ``on_chunk`` several times a second, ``on_epoch`` after every epoch;
-    what they raise ends the training.
+    byte for each row of the table, compressed, ``on_chunk`` several times a second, ``on_epoch`` after every epoch,
+    ``on_look`` whenever the layers have been looked at; what they raise ends the training.
 
     Raises:
         UnusableColumn: values of a column cannot be taken.
@@ -106,7 +115,7 @@ def train(
     data = prepare(spec, table, columns, official_test_rows, missing_words, on_wait, resident_bytes)
     del table  # the rows are encoded; where nobody else holds the table, its memory is free now
     on_split(data.split.to_bytes(data.rows))
-    epochs = Epochs(spec, data, on_wait=on_wait, on_chunk=on_chunk, on_epoch=on_epoch)
+    epochs = Epochs(spec, data, on_wait=on_wait, on_chunk=on_chunk, on_epoch=on_epoch, on_look=on_look)
     epochs.run(state)
     return _finish(epochs, on_wait)
 
@@ -124,6 +133,7 @@ def _finish(epochs: Epochs, on_wait: Callable[[], None]) -> TrainedNetwork:
     weights = export.to_safetensors(network)
     plain = layers.read(weights, epochs.spec.network, data.inputs, data.outputs, np.float64)
     forms = Forms(served, plain, loaded)
+    answered = _held_out(network, test, data, on_wait)
     changes = [change for one, other in pairwise(epochs.environments) for change in differences(one, other)]
     return TrainedNetwork(
         inputs=data.inputs,
@@ -131,7 +141,9 @@ def _finish(epochs: Epochs, on_wait: Callable[[], None]) -> TrainedNetwork:
         best_epoch=history.best_epoch,
         best_metrics=history.records[history.best_epoch - 1].metrics,
         test_metrics=None if test is None else _measured(test, data),
-        calibration=_calibration(network, test, data, on_wait),
+        calibration=None if answered is None else _calibration(answered, data.outputs),
+        held_out=None if answered is None else confusion_or_residuals(answered, data.outputs),
+        verdict=None if epochs.monitor is None else epochs.monitor.verdict,
         parity=_check_parity(network, forms, data, on_wait),
         parameters=sum(int(np.prod(weight.shape)) for weight in network.trainable_weights),
         environment=epochs.environments[-1],
@@ -215,25 +227,32 @@ def _measured(answers: NDArray[np.floating], data: Prepared) -> dict[str, Measur
     return metrics.of_numbers(truth, predicted, data.outputs.scale, data.test.metric_weights)
 
 
-def _calibration(
+def _held_out(
     network: keras.Model, test: NDArray[np.floating] | None, data: Prepared, on_wait: Callable[[], None]
-) -> Calibration | None:
-    """Hold answers against the truth: on the test part or, without one, on validation rows, which chose the epoch.
+) -> Answered | None:
+    """Return the answers to the test part or, without one, to validation rows, which chose the epoch.
 
     None where there is neither, or where rows have no answer, for they are too far from all others.
     """
-    part, examples, answers = "test", data.test, test
+    part: Literal["test", "validation"] = "test"
+    examples, answers = data.test, test
     if answers is None and len(data.validation):
         part, examples = "validation", _every_nth(data.validation, -(-len(data.validation) // CALIBRATION_ROWS))
         answers = _answers(network, examples.rows, data.outputs, on_wait)
     if answers is None or not np.isfinite(answers).all() or not examples.metric_weights.sum() > 0:
         return None
-    if data.outputs.task == "classification":
-        measured = calibration.of_classes(examples.targets, answers, examples.metric_weights)
+    truth = examples.targets if data.outputs.task == "classification" else _numbers(examples, data.outputs)
+    return Answered(part, truth, answers, examples.metric_weights)
+
+
+def _calibration(answered: Answered, outputs: Outputs) -> Calibration:
+    """Hold answers against the truth."""
+    if outputs.task == "classification":
+        measured = calibration.of_classes(answered.truth, answered.answers, answered.weights)
     else:
-        truth, predicted = _numbers(examples, data.outputs), answers[:, 0].astype(np.float64)
-        measured = calibration.of_numbers(truth, predicted, data.outputs.scale, examples.metric_weights)
-    return {"part": part, **measured}
+        predicted = answered.answers[:, 0].astype(np.float64)
+        measured = calibration.of_numbers(answered.truth, predicted, outputs.scale, answered.weights)
+    return {"part": answered.part, **measured}
 
 
 def _every_nth(examples: Examples, step: int) -> Examples:

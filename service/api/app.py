@@ -15,7 +15,21 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api import datasets, errors, events, health, inputs, jobs, metrics, models, predict, predictions
+from service.api import (
+    comparisons,
+    datasets,
+    diagnostics,
+    errors,
+    events,
+    health,
+    inputs,
+    jobs,
+    metrics,
+    models,
+    plots,
+    predict,
+    predictions,
+)
 from service.api.dependencies import Services, database_answers
 from service.api.errors import PROBLEM_TYPE, RETRY_AFTER_SECONDS, ProblemView, problem
 from service.api.protocols import registration as protocols
@@ -58,7 +72,7 @@ def create_app(services: Services) -> FastAPI:
     describe = app.openapi
     app.openapi = lambda: _with_problem_type(describe())  # type: ignore[method-assign]  # FastAPI's documented hook
     errors.install(app)
-    for module in (datasets, jobs, events, models, inputs, predictions):
+    for module in (datasets, jobs, comparisons, diagnostics, plots, events, models, inputs, predictions):
         app.include_router(module.router, dependencies=[Depends(database_answers)])
     for module in (predict, health, metrics):
         app.include_router(module.router)

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Header, HTTPException, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
@@ -88,6 +89,8 @@ class Services:
     running: RunningRequests = field(default_factory=RunningRequests)
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the process is asked to end, so that held answers are let go."""
+    drawing: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
+    """Plots are drawn one at a time: each keeps Python busy for tenths of a second."""
     comment_seconds: float = 15.0
     """A stream of events sends a comment after so long without one, so that no proxy takes it for dead."""
 
@@ -100,6 +103,11 @@ class Services:
     def counts(self) -> PredictionCounts:
         """What /metrics tells of predictions."""
         return PredictionCounts(self.serving)
+
+    @cached_property
+    def probing(self) -> CapacityLimiter:
+        """Lets one network be probed at a time, which takes memory and all cores; others wait without a thread."""
+        return CapacityLimiter(1)
 
     @cached_property
     def gathering(self) -> Gathering:

@@ -4,7 +4,7 @@ import errno
 import logging
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -229,20 +229,30 @@ def _follow(model: Any, path: Sequence[Any]) -> tuple[list[Any], list[type[BaseM
 
     Where a field takes several kinds of model, pydantic puts the kind between the steps.
     """
-    models, steps = _models(model), []
+    models, steps, is_name = _models(model), [], False
     for step in path:
+        if is_name:
+            steps.append(step)
+            is_name = False
+            continue
         of_kind = [found for found in models if len(models) > 1 and step in get_args(_annotation(found, "kind"))]
         if of_kind:
             models = of_kind
             continue
         steps.append(step)
-        models = [inner for outer in models for inner in _models(_annotation(outer, step))]
+        found = [_annotation(outer, step) for outer in models]
+        models, is_name = [inner for one in found for inner in _models(one)], any(map(_is_by_name, found))
     return steps, models
 
 
 def _annotation(model: type[BaseModel], field: Any) -> Any:
     info = model.model_fields.get(str(field))
     return info.annotation if info else None
+
+
+def _is_by_name(annotation: Any) -> bool:
+    """Whether a field takes an object whose names the client chooses: then the next step is one of them."""
+    return get_origin(annotation) is dict or any(map(_is_by_name, get_args(annotation)))
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from service.api.views import MetricsView, View
+from service.api.views import MetricsView, VerdictView, View
 from service.domain.encoders import to_json
 from service.domain.models import Alias, AliasChange, ClassLabel, Model
 from service.domain.spec import JobSpec
@@ -128,7 +128,8 @@ class VersionView(View):
     data: DataView
     data_sha256: str | None
     seeds: SeedsView
-    verdict: dict[str, str] | None = None
+    verdict: VerdictView | None
+    """Whether it normalized itself while it trained; null for versions from before that was looked at."""
     calibration: ClassCalibrationView | NumberCalibrationView | None
     """Null for versions from before it was measured, and where there were no rows to measure it on."""
     inputs: list[InputColumnView]
@@ -159,6 +160,7 @@ class VersionView(View):
             data=_data(facts, spec),
             data_sha256=version.data_sha256,
             seeds=SeedsView(training=spec.training.seed, split=spec.training.seed),
+            verdict=VerdictView.of(version.verdict),
             calibration=calibration_view(version.calibration),
             inputs=[
                 InputColumnView(name=encoder.name, kind=encoder.kind, gaps=encoder.gaps, encoder=described)

@@ -1,11 +1,12 @@
 """What HTTP shows: one response model per thing of the contract, made from the domain's values."""
 
 from datetime import datetime
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from service.domain.completion import CompletedSpec
+from service.domain.findings import Finding
 from service.domain.jobs import EpochRecord, Job, JobState, Measure, StoredSplit
 from service.domain.models import ClassLabel
 from service.domain.spec import JobSpec
@@ -58,6 +59,25 @@ class ErrorReference(View):
     detail: str
 
 
+class VerdictView(View):
+    """Whether a network normalizes itself, as far as it has been looked at."""
+
+    status: Literal["held", "left", "stable", "vanishing", "exploding"]
+    """In the box of Theorem 1; outside of it; outside, of a network that no theorem holds, but alive; dead."""
+    detail: str
+    epoch: int | None
+    """After which it was lost; 0 before the first."""
+    layer: int | None
+    """The first hidden layer that was lost, from 1."""
+    cause: str | None
+    advice: list[str]
+
+    @classmethod
+    def of(cls, verdict: dict[str, Any] | None) -> "VerdictView | None":
+        """Show a stored verdict."""
+        return None if verdict is None else cls(**verdict)
+
+
 class JobView(View):
     """A job."""
 
@@ -67,7 +87,7 @@ class JobView(View):
     spec: JobSpec
     progress: ProgressView
     metrics: MetricsView
-    verdict: dict[str, str] | None = None
+    verdict: VerdictView | None
     model: ModelReference | None
     error: ErrorReference | None
     attempts: int
@@ -99,6 +119,7 @@ class JobView(View):
                 eta_seconds=job.eta_seconds,
             ),
             metrics=MetricsView(latest=job.latest, best=job.best, test=job.test_metrics),
+            verdict=VerdictView.of(job.verdict),
             model=None if version is None else ModelReference(name=job.model_name, version=version),
             error=None if code is None else ErrorReference(code=code, detail=job.error_detail or ""),
             attempts=job.attempts,
@@ -113,14 +134,37 @@ class JobView(View):
         )
 
 
+class FindingView(View):
+    """What one rule of the lint found."""
+
+    rule: str
+    status: Literal["pass", "warn", "fail"]
+    detail: str
+    value: float | None
+    """The number that it went by."""
+    source: str
+    layer: int | None
+    """The hidden layer, from 1, where it is about one."""
+    fix: dict[str, Any] | None
+    """Fields of the spec, by JSON pointer, and what to set them to."""
+
+    @classmethod
+    def of(cls, finding: Finding) -> "FindingView":
+        """Show a finding."""
+        return cls(**finding.to_dict())
+
+
 class ValidatedView(View):
-    """What ``validate_only`` answers: the completed spec and what it will cost."""
+    """What ``validate_only`` answers: the completed spec, what it will cost, and whether it can normalize itself."""
 
     spec: JobSpec
     parameters: int
     memory_bytes: int
     training_seconds: float
     warnings: list[str]
+    lint: list[FindingView]
+    suggested_spec: JobSpec | None
+    """The spec with every fix of the lint made; null where there is none."""
 
     @classmethod
     def of(cls, completed: CompletedSpec) -> "ValidatedView":
@@ -132,6 +176,8 @@ class ValidatedView(View):
             memory_bytes=cost.memory_bytes,
             training_seconds=cost.training_seconds,
             warnings=list(completed.warnings),
+            lint=[FindingView.of(finding) for finding in completed.findings],
+            suggested_spec=completed.suggested,
         )
 
 

@@ -3,10 +3,12 @@
 import re
 from dataclasses import dataclass
 
-from service.domain import features
+from service.domain import features, input_facts
 from service.domain.datasets import Column, Dataset
 from service.domain.errors import InvalidSpec, Violation
+from service.domain.findings import Finding, InputFacts
 from service.domain.limits import Estimate, Limits, estimate, violations
+from service.domain.lint import lint, suggested_spec
 from service.domain.spec import JobSpec, NetworkSpec, Task
 from service.domain.splits import complete_split, expected_sizes
 from service.domain.training_completion import complete_training, training_violations
@@ -28,6 +30,17 @@ class CompletedSpec:
     cost: Estimate
     warnings: tuple[str, ...] = ()
     """What was left out or looks wrong, in plain words."""
+    inputs: InputFacts | None = None
+    """What is known of the inputs ..."""
+    findings: tuple[Finding, ...] = ()
+    """... and whether the network can normalize itself on them, rule by rule."""
+    classes: int | None = None
+    """None for a regression."""
+
+    @property
+    def suggested(self) -> JobSpec | None:
+        """The spec as the lint would have it; None where that is the spec."""
+        return None if self.inputs is None else suggested_spec(self.spec, self.inputs, self.classes)
 
 
 def complete_spec(spec: JobSpec, dataset: Dataset, limits: Limits) -> CompletedSpec:
@@ -66,7 +79,9 @@ def complete_spec(spec: JobSpec, dataset: Dataset, limits: Limits) -> CompletedS
     if too_much := violations(cost, limits):
         raise InvalidSpec(too_much)
     said = features.warnings(dataset, columns, target, training, named=spec.features is not None)
-    return CompletedSpec(completed, cost, tuple(said))
+    classes = outputs if task == "classification" else None
+    inputs = input_facts.described(completed, dataset)
+    return CompletedSpec(completed, cost, tuple(said), inputs, tuple(lint(completed, inputs, classes)), classes)
 
 
 def _target(spec: JobSpec, dataset: Dataset, found: list[Violation]) -> Column | None:

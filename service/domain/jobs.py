@@ -48,6 +48,8 @@ class EventKind(StrEnum):
     """A worker has claimed it: ``attempt``, ``worker``, ``epoch`` from which it goes on."""
     EPOCH = "epoch"
     """An epoch is stored: ``epoch`` and what it measured."""
+    SELF_NORMALIZATION_LOST = "self_normalization_lost"
+    """The network does not, or no longer, normalize itself: ``status``, ``epoch``, ``layer``, ``cause``."""
     CANCEL_REQUESTED = "cancel_requested"
     PAUSE_REQUESTED = "pause_requested"
     PAUSED = "paused"

@@ -15,12 +15,12 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from service.domain.bounds import Between, Frozen, JsonArray, Name
+from service.domain.self_normalization import Initializer as Initializer
 from service.domain.training_spec import TrainingSpec
 from service.domain.wording import shown
 
 Task = Literal["classification", "regression"]
 Activation = Literal["relu", "elu", "tanh", "sigmoid", "selu"]
-Initializer = Literal["glorot_uniform", "glorot_normal", "he_normal", "lecun_normal", "normal"]
 NumericPreparation = Literal["standard", "robust", "quantile"]
 
 MAX_LAYERS = 256

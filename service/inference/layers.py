@@ -42,7 +42,9 @@ def _exponential(scale: float, alpha: float) -> Activation:
         return values
 
     def slope(given: Array) -> Array:
-        return np.where(given > 0, given.dtype.type(scale), given + given.dtype.type(scale * alpha))
+        slopes = given + given.dtype.type(scale * alpha)
+        np.copyto(slopes, given.dtype.type(scale), where=given > 0)  # half the time of numpy.where
+        return slopes
 
     return Activation(apply, slope)
 
@@ -144,11 +146,18 @@ def read(
 
     ``kind`` is the type of its numbers.
     """
-    tensors = {"/".join(path.split("/")[-2:]): tensor for path, tensor in load_tensors(weights).items()}
-    normalized = spec.normalization == "batch"
-    hidden = [_hidden_layer(tensors, number, normalized) for number in range(1, len(spec.widths) + 1)]
-    head = Layer(tensors["head/kernel"], tensors["head/bias"])
-    return PlainNetwork((*hidden, head), spec, inputs, outputs).astype(kind)
+    return PlainNetwork(from_tensors(load_tensors(weights), spec), spec, inputs, outputs).astype(kind)
+
+
+def from_tensors(tensors: Mapping[str, NDArray[Any]], spec: NetworkSpec, *, folds: bool = True) -> tuple[Layer, ...]:
+    """Return the layers of a network, the output layer last; paths of tensors end with ``layer/name``.
+
+    ``folds`` takes batch normalization into the layer before it, by its moving moments; else it is left out.
+    """
+    named = {"/".join(path.split("/")[-2:]): tensor for path, tensor in tensors.items()}
+    normalized = folds and spec.normalization == "batch"
+    hidden = [_hidden_layer(named, number, normalized) for number in range(1, len(spec.widths) + 1)]
+    return (*hidden, Layer(named["head/kernel"], named["head/bias"]))
 
 
 def softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -60,3 +60,9 @@ def held_out(connection: Connection, job_id: str) -> HeldOut | None:
     """Read how the answers of a job's network fit; None where it has not ended, or had no rows for it."""
     values = connection.execute(select(jobs.c.held_out).where(jobs.c.id == job_id)).scalar()
     return None if values is None else HeldOut.from_json(values)
+
+
+def lint(connection: Connection, job_id: str) -> list[dict[str, Any]] | None:
+    """Read what was found about a job's network before it trained; None for a job from before there was a lint."""
+    found: list[dict[str, Any]] | None = connection.execute(select(jobs.c.lint).where(jobs.c.id == job_id)).scalar()
+    return found

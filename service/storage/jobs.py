@@ -9,6 +9,7 @@ from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, sel
 
 from service.domain.errors import (
     JobDidNotFail,
+    JobInComparison,
     JobIsCancelling,
     JobIsFinal,
     JobIsNotFinal,
@@ -16,9 +17,9 @@ from service.domain.errors import (
     UnknownPrediction,
 )
 from service.domain.jobs import ACTIVE_STATES, EpochRecord, EventKind, Job, JobKind, JobState
-from service.storage import blobs, checkpoints, events, pages
+from service.storage import blobs, checkpoints, diagnostics, events, pages
 from service.storage.database import database_time
-from service.storage.tables import epochs, job_tags, jobs
+from service.storage.tables import comparison_jobs, epochs, job_tags, jobs
 
 _latest, _best = epochs.alias("latest"), epochs.alias("best")
 _SELECT = (
@@ -45,10 +46,11 @@ def add(
     spec: dict[str, Any],
     warnings: Sequence[str] = (),
     retry_of: str | None = None,
+    lint: Sequence[dict[str, Any]] | None = None,
 ) -> None:
-    """Store a new training as queued; ``spec`` is complete."""
-    epochs_of_job = spec["training"]["epochs"]
-    enqueue(connection, job_id, JobKind.TRAINING, spec, warnings, epochs=epochs_of_job, retry_of=retry_of)
+    """Store a new training as queued; ``spec`` is complete, ``lint`` what was found about it."""
+    values = {"epochs": spec["training"]["epochs"], "retry_of": retry_of, "lint": lint}
+    enqueue(connection, job_id, JobKind.TRAINING, spec, warnings, **values)
 
 
 def enqueue(
@@ -205,6 +207,8 @@ def resume(connection: Connection, job_id: str) -> None:
 def retry(connection: Connection, job_id: str, new_id: str) -> None:
     """Store a new job that goes on from the last checkpoint of a failed one, or from the beginning if it has none.
 
+    In a comparison it takes the place of the failed one.
+
     Raises:
         UnknownJob: there is none with this id.
         JobDidNotFail: it has not failed.
@@ -213,11 +217,13 @@ def retry(connection: Connection, job_id: str, new_id: str) -> None:
     failed = get(connection, job_id)
     if failed.state is not JobState.FAILED:
         raise JobDidNotFail(job_id, failed.state)
-    add(connection, new_id, failed.spec, failed.warnings, retry_of=job_id)
+    add(connection, new_id, failed.spec, failed.warnings, job_id, diagnostics.lint(connection, job_id))
+    connection.execute(update(comparison_jobs).where(comparison_jobs.c.job_id == job_id).values(job_id=new_id))
     newest = checkpoints.newest(connection, job_id)
     if newest is None:
         return
     checkpoints.copy(connection, job_id, new_id)
+    diagnostics.copy(connection, job_id, new_id, until=newest.epoch)
     done = [measured for measured in epoch_records(connection, job_id) if measured.epoch <= newest.epoch]
     add_epochs(connection, new_id, done)
     best = failed.best_epoch if failed.best_epoch is not None and failed.best_epoch <= newest.epoch else None
@@ -232,6 +238,7 @@ def remove(connection: Connection, job_id: str) -> None:
     Raises:
         UnknownJob: there is none with this id.
         JobIsNotFinal: it has not ended.
+        JobInComparison: a comparison needs it.
     """
     discard(connection, job_id, JobKind.TRAINING)
 
@@ -242,10 +249,14 @@ def discard(connection: Connection, job_id: str, kind: JobKind) -> None:
     Raises:
         UnknownJob, UnknownPrediction: there is none with this id.
         JobIsNotFinal: it has not ended.
+        JobInComparison: a comparison needs it.
     """
     state = JobState(hold(connection, job_id, kind)["state"])
     if not state.is_final:
         raise JobIsNotFinal(job_id, state)
+    query = select(comparison_jobs.c.comparison_id).where(comparison_jobs.c.job_id == job_id)
+    if comparison_id := connection.execute(query).scalar():
+        raise JobInComparison(job_id, comparison_id)
     checkpoints.drop(connection, job_id)
     files = (jobs.c.split_sha256, jobs.c.result_sha256)
     gone = connection.execute(delete(jobs).where(jobs.c.id == job_id).returning(*files)).one()

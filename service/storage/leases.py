@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Update, and_, case, delete, func, select, update
 
+from service.domain.diagnostics import Diagnosis
 from service.domain.errors import LeaseLost
 from service.domain.jobs import (
     HELD_STATES,
@@ -24,7 +25,8 @@ from service.domain.jobs import (
     Progress,
     SavedState,
 )
-from service.storage import blobs, checkpoints, events
+from service.domain.verdict import Verdict
+from service.storage import blobs, checkpoints, diagnostics, events
 from service.storage.database import database_time
 from service.storage.jobs import add_epochs
 from service.storage.tables import epochs, jobs
@@ -111,6 +113,25 @@ def record(
         checkpoints.add(connection, held.job_id, Checkpoint(number, sha256, saved.epoch, saved.step))
 
 
+def record_looks(
+    connection: Connection, held: Claim, diagnoses: Sequence[Diagnosis], verdicts: Sequence[Verdict]
+) -> None:
+    """Store what the layers looked like and what was said of them, and tell the log once that they are lost.
+
+    It goes with ``record``, in one transaction.
+
+    Raises:
+        LeaseLost: another worker owns the job, or it has ended.
+    """
+    before = connection.execute(select(jobs.c.verdict).where(jobs.c.id == held.job_id)).scalar()
+    write(connection, held, verdict=verdicts[-1].to_dict())
+    diagnostics.add(connection, held.job_id, diagnoses)
+    lost = next((verdict for verdict in verdicts if verdict.is_lost), None)
+    if lost is not None and not (before and Verdict.from_dict(before).is_lost):
+        told = {"status": lost.status, "epoch": lost.epoch, "layer": lost.layer, "cause": lost.cause}
+        events.append(connection, held.job_id, EventKind.SELF_NORMALIZATION_LOST, **told)
+
+
 def go_back(
     connection: Connection, held: Claim, damaged: Checkpoint | None, reason: str, *, keeps_bytes: bool = False
 ) -> None:
@@ -129,6 +150,7 @@ def go_back(
     still = case((jobs.c.best_epoch <= epoch, jobs.c.best_epoch), else_=None)
     write(connection, held, epoch=epoch, best_epoch=still)
     connection.execute(delete(epochs).where(epochs.c.job_id == held.job_id, epochs.c.epoch > epoch))
+    diagnostics.forget_after(connection, held.job_id, epoch)
     events.append(connection, held.job_id, EventKind.CHECKPOINT_DAMAGED, epoch=epoch, reason=reason)
 
 

@@ -46,6 +46,7 @@ def register(connection: Connection, new: NewVersion) -> int:
             environment=new.environment,
             warnings=list(new.warnings),
             calibration=new.calibration,
+            verdict=new.verdict,
             weights_sha256=blobs.put(connection, new.weights),
             onnx_sha256=blobs.put(connection, new.onnx),
             keras_sha256=blobs.put(connection, new.keras),

@@ -17,6 +17,8 @@ from service.domain.table import Table
 MAX_GROUP_ROWS = 65_536
 MAX_CHUNKS = 100_000
 """Each column of each group of rows costs 100 bytes in the footer, which every reader reads."""
+SAMPLED_GROUPS = 4
+"""From so many groups of rows a sample is taken."""
 GROUP_BYTES = 16 << 20
 """What a column of a decoded group should take at most, and a page of rows."""
 
@@ -74,7 +76,7 @@ def read_rows(source: BinaryIO | bytes, start: int, count: int) -> list[dict[str
     lengths = np.zeros(max(0, min(count, file.metadata.num_rows - start)), np.int64)
     done = 0
     for group, offset, length in _parts(file.metadata, start, count):
-        for some in _columns_at_once(file.metadata.row_group(group), names):
+        for some in _columns_at_once(file.metadata.row_group(group), names, names):
             table = file.read_row_group(group, some, use_threads=False)
             for name in some:
                 # Taken out, for a slice would keep the whole group in memory.
@@ -87,12 +89,32 @@ def read_rows(source: BinaryIO | bytes, start: int, count: int) -> list[dict[str
     return [{name: _plain(value) for name, value in zip(names, row, strict=True)} for row in zip(*columns, strict=True)]
 
 
-def _columns_at_once(group: Any, names: list[str]) -> Iterator[list[str]]:
+def sample(source: BinaryIO, names: Sequence[str], rows: int) -> Table:
+    """Read so many rows, or all where there are fewer, spread evenly over a table; some columns of it.
+
+    Of a large table only some groups are decoded. Gaps are as in ``decode``.
+    """
+    file = open_table(source)
+    groups = file.metadata.num_row_groups
+    chosen = sorted({round(place) for place in np.linspace(0, groups - 1, min(groups, SAMPLED_GROUPS))})
+    cells: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+    for group in chosen:
+        length = file.metadata.row_group(group).num_rows
+        places = np.linspace(0, length - 1, min(length, -(-rows // len(chosen)))).astype(np.int64)
+        for some in _columns_at_once(file.metadata.row_group(group), list(names), file.schema_arrow.names):
+            table = file.read_row_group(group, some, use_threads=False)
+            for name in some:
+                cells[name].append(_array(table.column(name).take(places)))
+    return Table({name: np.concatenate(cells[name])[:rows] for name in names})
+
+
+def _columns_at_once(group: Any, names: list[str], all_names: list[str]) -> Iterator[list[str]]:
     """Divide columns so that those decoded together take no more than a group should."""
+    places = {name: place for place, name in enumerate(all_names)}
     some: list[str] = []
     taken = 0
-    for place, name in enumerate(names):
-        size = max(group.column(place).total_uncompressed_size, 8 * group.num_rows)
+    for name in names:
+        size = max(group.column(places[name]).total_uncompressed_size, 8 * group.num_rows)
         if some and taken + size > GROUP_BYTES:
             yield some
             some, taken = [], 0

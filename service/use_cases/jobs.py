@@ -47,7 +47,8 @@ def _submit(connection: Connection, spec: JobSpec, limits: Limits) -> Job:
         raise InvalidSpec([Violation("#/dataset", str(error))]) from None
     completed = complete_spec(spec, dataset, limits)
     job_id = secrets.token_hex(10)
-    jobs.add(connection, job_id, completed.spec.model_dump(mode="json"), completed.warnings)
+    lint = [finding.to_dict() for finding in completed.findings]
+    jobs.add(connection, job_id, completed.spec.model_dump(mode="json"), completed.warnings, lint=lint)
     return jobs.get(connection, job_id)
 
 

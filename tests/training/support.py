@@ -19,6 +19,7 @@ from service.domain.spec import JobSpec
 from service.domain.table import Table
 from tests.factories import make_dataset
 from workers.epochs import ChunkEnd, EpochEnd
+from workers.monitor import Look
 from workers.state import TrainingState
 from workers.training import TrainedNetwork, train
 
@@ -75,6 +76,7 @@ class Watched:
     trained: TrainedNetwork
     chunks: list[ChunkEnd]
     epochs: list[EpochEnd]
+    looks: list[Look]
 
     @property
     def measured(self) -> list[tuple[int, dict[str, Measure], float]]:
@@ -106,6 +108,7 @@ class Case:
         """Train to the end."""
         chunks: list[ChunkEnd] = []
         epochs: list[EpochEnd] = []
+        looks: list[Look] = []
 
         def note(end: ChunkEnd) -> None:
             chunks.append(end)
@@ -119,8 +122,9 @@ class Case:
             resident_bytes=resident_bytes,
             on_chunk=note,
             on_epoch=epochs.append,
+            on_look=looks.append,
         )
-        return Watched(trained, chunks, epochs)
+        return Watched(trained, chunks, epochs, looks)
 
     def run_until(self, chunk: int, state: TrainingState | None = None) -> bytes:
         """Train until so many chunks are done, die there, and return the state at that moment."""

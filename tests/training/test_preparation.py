@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from service import encoding
 from service.domain.datasets import Column
 from service.domain.encoders import CategoricalEncoder, DateEncoder, NumericEncoder, Quantile, Robust
 from service.domain.jobs import PART_CODES
@@ -14,7 +15,6 @@ from service.domain.spec import JobSpec, PreparationSpec
 from service.domain.table import Table
 from service.domain.training_errors import UnusableSplit
 from service.inference.rows import check
-from workers import encoding
 from workers.preparation import Prepared, prepare, standardize
 from workers.splits import Split
 

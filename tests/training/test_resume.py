@@ -56,7 +56,8 @@ def assert_same(name: str, continued: Watched, done: int, words: str) -> None:
     assert whole.trained.onnx == continued.trained.onnx, words
     assert whole.trained.weights == continued.trained.weights, words
     assert whole.measured[done:] == continued.measured, words
-    for said in ("best_epoch", "best_metrics", "test_metrics", "calibration", "parity", "environment_changes", "keras"):
+    same = ("best_epoch", "best_metrics", "test_metrics", "calibration", "held_out", "verdict", "parity", "keras")
+    for said in (*same, "environment_changes"):
         assert getattr(whole.trained, said) == getattr(continued.trained, said), words
 
 

@@ -60,6 +60,17 @@ class Chunk:
         """The arrays in the order in which a compiled call takes them."""
         return self.rows, self.targets, self.loss_weights, self.metric_weights, self.mask
 
+    def without_last_step(self) -> tuple["Chunk", "Chunk"]:
+        """Return a chunk of all steps but the last, and one of the last alone; of at least one step."""
+        place = self.steps - 1
+        weights, mask = self.metric_weights.copy(), self.mask.copy()
+        weights[place:], mask[place:] = 0, False  # the metrics look at a whole chunk at once
+        rows, targets, loss_weights, metric_weights, nowhere = map(np.zeros_like, self.arrays)
+        last = Chunk(rows, targets, loss_weights, metric_weights, nowhere, steps=1)
+        for array, whole in zip(last.arrays, self.arrays, strict=True):
+            array[0] = whole[place]
+        return replace(self, metric_weights=weights, mask=mask, steps=place), last
+
 
 def permutation(seed: int, epoch: int, rows: int) -> NDArray[np.int64]:
     """Return the order of the training rows in an epoch, which depends on nothing else."""

@@ -68,8 +68,8 @@ def check_encoding(header: str | None) -> None:
 
 
 @lru_cache(256)
-def answer_type(accept: str | None) -> MediaType:
-    """Return the format that a client likes best by its Accept header: JSON where it does not care.
+def answer_type(accept: str | None, formats: tuple[str, ...] = FORMATS) -> MediaType:
+    """Return the format that a client likes best by its Accept header: the first of them where it does not care.
 
     The most specific range that fits a format says how much it is liked. Of formats that are liked equally, the one
     that is named more precisely wins, then the one that is named first.
@@ -78,10 +78,10 @@ def answer_type(accept: str | None) -> MediaType:
         HTTPException: none of them is acceptable to it.
     """
     if not accept or accept == "*/*":
-        return MediaType(JSON)
+        return MediaType(formats[0])
     ranges = [_parsed(text) for text in _RANGE.findall(accept)]
     liked = []
-    for place, name in enumerate(FORMATS):
+    for place, name in enumerate(formats):
         fits = [(_precision(one, name), -at, one) for at, one in enumerate(ranges) if _precision(one, name)]
         if not fits:
             continue
@@ -89,7 +89,7 @@ def answer_type(accept: str | None) -> MediaType:
         if quality := _quality(best):
             liked.append((quality, precision, at, -place, MediaType(name, best.parameters)))
     if not liked:
-        detail = f"none of what is accepted can be given; there is {', '.join(FORMATS)}. Accept one of them, or */*"
+        detail = f"none of what is accepted can be given; there is {', '.join(formats)}. Accept one of them, or */*"
         raise HTTPException(HTTPStatus.NOT_ACCEPTABLE, detail)
     return max(liked, key=lambda choice: choice[:4])[-1]
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from workers import encoding
+from service import encoding
 
 WHOLE = st.integers(-(2**63), 2**63 - 1)
 

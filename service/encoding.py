@@ -1,4 +1,7 @@
-"""Fit encoders on training rows, with scikit-learn where it has the estimator."""
+"""Fit encoders on training rows, with scikit-learn where it has the estimator.
+
+A training does so on all its rows, ``POST /probe`` on some. scikit-learn takes 40 MB, so it is imported when needed.
+"""
 
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
@@ -6,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.preprocessing import OneHotEncoder, QuantileTransformer
 
 from service.domain import dates
 from service.domain.datasets import Column
@@ -115,6 +117,8 @@ def _categorical(
         return CategoricalEncoder(
             column.name, (), other=True, gaps=bool(column.missing), holds=column.stored, missing_tokens=words
         )
+    from sklearn.preprocessing import OneHotEncoder
+
     # The limit counts the shared column, which the encoder adds where it needs one.
     fewest = max(1, min(MIN_ROWS_PER_CATEGORY, int(len(values) * MIN_SHARE_PER_CATEGORY)))
     fitted = OneHotEncoder(max_categories=max_categories + 1, min_frequency=fewest).fit(given[:, None])
@@ -147,6 +151,8 @@ def _transform(how: NumericPreparation, given: NDArray[np.float64]) -> Robust | 
         low, center, high = np.quantile(given, (0.25, 0.5, 0.75)).tolist()
         # Where more than half of the cells are equal the quartiles say nothing, and the range does (as in RealMLP).
         return Robust(center, (high - low) or float(given.max() - given.min()) / 2)
+    from sklearn.preprocessing import QuantileTransformer
+
     count = min(QUANTILES, len(given))
     fitted = QuantileTransformer(n_quantiles=count, output_distribution="normal", subsample=None).fit(given[:, None])
     at, first, repeats = np.unique(fitted.quantiles_[:, 0], return_index=True, return_counts=True)

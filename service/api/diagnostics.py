@@ -1,0 +1,31 @@
+"""/jobs/{id}/diagnostics and /probe: what the layers of a network look like, while it trains and before."""
+
+from functools import partial
+from typing import Annotated
+
+import anyio
+from fastapi import APIRouter, Query
+
+from service.api.dependencies import ServicesDependency, StrictRoute
+from service.api.diagnostic_views import DiagnosticsView, ProbeView
+from service.domain.spec import JobSpec
+from service.use_cases import diagnostics, probe
+
+router = APIRouter(tags=["diagnostics"], route_class=StrictRoute)
+
+
+@router.get("/jobs/{job_id}/diagnostics")
+def job_diagnostics(
+    job_id: str,
+    services: ServicesDependency,
+    histograms: Annotated[bool, Query(description="Weights and activations of every layer as histograms, too")] = False,
+) -> DiagnosticsView:
+    """Read what the layers looked like after the epochs, the lint and the verdict."""
+    return DiagnosticsView.of(diagnostics.job_diagnostics(services.database, job_id), histograms=histograms)
+
+
+@router.post("/probe")
+async def probe_network(spec: JobSpec, services: ServicesDependency) -> ProbeView:
+    """Feed the untrained network with real rows: moments, gradients, the depth horizon; in seconds, without a job."""
+    work = partial(probe.probe, services.database, spec, services.limits, services.datasets_dir)
+    return ProbeView.of(await anyio.to_thread.run_sync(work, limiter=services.probing))

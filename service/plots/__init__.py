@@ -1,0 +1,1 @@
+"""Pictures of trainings, drawn by matplotlib from values of the domain; the only place that knows matplotlib."""
