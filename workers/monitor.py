@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from service.domain.diagnostics import Diagnosis
 from service.domain.spec import JobSpec
@@ -23,7 +24,9 @@ FIRST_EPOCHS = 10
 LATER_SHARE = 0.05
 """Later ones so that the rows looked at are at most this part of those trained on."""
 LATER_LOOKS = 200
-"""... and so that there are about so many of them at most."""
+"""... and so that there are about so many of them at most ..."""
+LATER_LAYERS = 20_000
+"""... and at most so many layers in all of them, for whoever reads them reads them all."""
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -50,8 +53,10 @@ class Monitor:
             np.asarray(training.rows[places], np.float32), training.targets[places], spec.task == "classification"
         )
         by_rows = -(-rows // max(1, int(LATER_SHARE * len(training))))
-        by_epochs = -(-(spec.training.epochs - FIRST_EPOCHS) // LATER_LOOKS)
+        later_looks = min(LATER_LOOKS, LATER_LAYERS // len(spec.network.widths))
+        by_epochs = -(-(spec.training.epochs - FIRST_EPOCHS) // later_looks)
         self._interval = max(1, by_rows, by_epochs)
+        self._threads = ThreadpoolController()
 
     def is_due(self, epoch: int) -> bool:
         """Say whether the network is looked at after an epoch."""
@@ -61,7 +66,9 @@ class Monitor:
         """Look at the network that has these tensors; ``before`` are those before the epoch's last step."""
         network = layers.from_tensors(tensors, self._network, folds=epoch > 0)
         steps = [] if before is None else _steps(before, tensors, len(network) - 1)
-        diagnosis = look(self._network, network, self._probe, epoch, steps)
+        # Threads of a matrix product wait actively for the next one, on cores that the training needs.
+        with self._threads.limit(limits=1):
+            diagnosis = look(self._network, network, self._probe, epoch, steps)
         self.verdict = judge(self.verdict, diagnosis, self._network)
         self.looked_at = epoch
         return Look(diagnosis, self.verdict)

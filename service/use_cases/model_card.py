@@ -78,6 +78,8 @@ def _quality(facts: VersionFacts) -> Iterator[str]:
         yield "* There was no test part, so nothing but the rows that chose the best epoch says how good it is"
     yield f"* In the best epoch, {best.get('epoch', '?')}: {_settings({k: v for k, v in best.items() if k != 'epoch'})}"
     yield f"* The served form and the Keras file differ from the trained network by at most {_parity(facts.version)}"
+    if facts.version.verdict is not None:
+        yield f"* Self-normalization: {facts.version.verdict['status']}. {facts.version.verdict['detail']}"
     if facts.version.calibration is None:
         return
     yield ""

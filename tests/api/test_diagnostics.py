@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from service.domain.diagnostics import Diagnosis
 from service.domain.jobs import Claim, Progress
-from service.domain.verdict import judge
+from service.domain.verdict import Verdict, judge
 from service.inference.diagnosis import Probe, fresh_layers, look
 from service.storage import diagnostics, leases
 from service.storage.database import Database
@@ -51,7 +52,8 @@ def looked_at(database: Database, job_id: str, *epochs: int, gain: float = 1.0) 
     with database.write() as connection:
         held = leases.claim(connection, job_id, "w")
         assert held is not None
-        diagnoses, verdicts = [], []
+        diagnoses: list[Diagnosis] = []
+        verdicts: list[Verdict] = []
         for epoch in epochs:
             layers = fresh_layers(network, 4, 3, seed=0)
             for layer in layers:

@@ -46,7 +46,8 @@ def epochs_of(spec_fields: dict[str, Any], looks: list[Any] | None) -> Epochs:
 )
 def test_looking_changes_no_bit(fields: dict[str, Any]) -> None:
     states = []
-    for looks in (None, []):
+    nobody: list[Any] | None = None
+    for looks in (nobody, []):
         epochs = epochs_of(fields, looks)
         epochs.run(None)
         states.append(epochs.state())

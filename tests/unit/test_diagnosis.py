@@ -41,7 +41,7 @@ def digits_rows() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 
 def loss(layers: list[Layer], activation: str, probe: Probe) -> float:
-    values = probe.rows.astype(np.float64)
+    values: NDArray[Any] = probe.rows.astype(np.float64)
     for layer in layers[:-1]:
         values = ACTIVATIONS[activation].apply(values @ layer.kernel + layer.bias)
     answers = values @ layers[-1].kernel + layers[-1].bias

@@ -87,14 +87,16 @@ def test_depth_within_the_horizon_passes() -> None:
 )
 def test_start_is_judged_by_tau_not_by_name(initializer: str, units: int, status: str, tau: float) -> None:
     found = finding("initializer_tau", mlp(activation="selu", initializer=initializer, units=units))
-    assert (found.status, found.value) == (status, pytest.approx(tau))
+    assert found.status == status
+    assert found.value == pytest.approx(tau)
 
 
 def test_selu_with_a_gain_of_three_quarters_fails() -> None:
     """225 inputs make the variance of N(0, 0.05) a gain of 0.5625."""
     columns = [numeric(f"x{number}", **DESCRIBED) for number in range(225)]
     found = finding("initializer_tau", mlp(activation="selu", initializer="normal", units=225), *columns)
-    assert (found.status, found.value) == ("fail", pytest.approx(0.5625))
+    assert found.status == "fail"
+    assert found.value == pytest.approx(0.5625)
 
 
 def test_ordinary_dropout_fails_with_selu_only() -> None:
@@ -107,7 +109,8 @@ def test_ordinary_dropout_fails_with_selu_only() -> None:
 def test_raw_inputs_fail_and_their_second_moment_is_said() -> None:
     columns = [numeric(f"x{number}", mean=3.0, std=4.0, min=0.0, max=9.0) for number in range(20)]
     found = finding("standardized_inputs", mlp(standardize=False), *columns)
-    assert (found.status, found.value) == ("fail", pytest.approx(25.0))
+    assert found.status == "fail"
+    assert found.value == pytest.approx(25.0)
 
 
 def test_constant_features_are_named_and_left_out_of_the_suggestion() -> None:

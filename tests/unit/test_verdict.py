@@ -45,9 +45,11 @@ def test_network_in_the_box_is_held() -> None:
 
 
 @pytest.mark.parametrize("moment", [{"mean": 0.11}, {"mean": -0.11}, {"variance": 0.79}, {"variance": 1.51}])
-def test_box_has_the_bounds_of_theorem_1(moment: dict[str, float]) -> None:
+def test_box_has_the_bounds_of_theorem_1(moment: dict[str, Any]) -> None:
     assert not is_inside(replace(GOOD, **moment))
-    edge = {name: {0.11: 0.1, -0.11: -0.1, 0.79: 0.8, 1.51: 1.5}[value] for name, value in moment.items()}
+    edge: dict[str, Any] = {
+        name: {0.11: 0.1, -0.11: -0.1, 0.79: 0.8, 1.51: 1.5}[value] for name, value in moment.items()
+    }
     assert is_inside(replace(GOOD, **edge))
 
 
