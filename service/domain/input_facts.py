@@ -15,13 +15,14 @@ FEWEST_SHARE = 0.01
 
 def described(spec: JobSpec, dataset: Dataset) -> InputFacts:
     """Gather what the columns of a completed spec are described by; what is not described is left open."""
-    columns = [column for name in spec.features or () if (column := dataset.column(name)) is not None]
+    known = {column.name: column for column in dataset.columns}
+    columns = [known[name] for name in spec.features or ()]
     categorical = [column for column in columns if encoded_as(column) == "categorical"]
     farthest, where = _farthest(column for column in columns if encoded_as(column) == "numeric")
     constants = tuple(column.name for column in columns if column.unique == 1)
     width = encoded_width(columns, spec.preparation)
     mean, variance = (0.0, 1.0) if spec.network.standardize else _moments(columns)
-    target = dataset.column(spec.target or "")
+    target = known.get(spec.target or "")
     return InputFacts(
         width=width,
         source="profile",

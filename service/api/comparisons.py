@@ -1,0 +1,119 @@
+"""/comparisons: train networks on the same rows and hold them against each other; look at it, wait for it, cancel."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from pydantic import WithJsonSchema
+
+from service.api.comparison_views import ComparisonItemView, ComparisonView, ValidatedComparisonView, submitted
+from service.api.dependencies import (
+    KeyedDependency,
+    PageDependency,
+    Services,
+    ServicesDependency,
+    StrictRoute,
+    answer_of,
+)
+from service.api.plots import PLOT_RESPONSES, drawn, plot_form
+from service.api.views import PageView
+from service.api.waiting import WaitParameter, tagged, wait_for
+from service.domain.comparison_spec import ComparisonSpec
+from service.domain.jobs import JobState
+from service.use_cases import comparisons
+from service.use_cases.comparison_plots import COMPARISON_PLOT_NAMES, find_comparison_plot, known_comparison_plot
+from service.use_cases.comparisons import FullComparison
+
+router = APIRouter(prefix="/comparisons", tags=["comparisons"], route_class=StrictRoute)
+
+PLOT_FILES = [name + ending for name in COMPARISON_PLOT_NAMES for ending in ("", ".svg", ".png")]
+PlotFile = Annotated[
+    str,
+    WithJsonSchema({"type": "string", "enum": PLOT_FILES}),
+    Path(description="Which plot; with .svg or .png behind it, else in the form that Accept names, else as SVG"),
+]
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=ComparisonView,
+    responses={200: {"model": ValidatedComparisonView, "description": "What validate_only answers"}},
+)
+def submit(
+    spec: ComparisonSpec,
+    services: ServicesDependency,
+    keyed: KeyedDependency,
+    validate_only: Annotated[bool, Query(description="Answer as the real call would, without making anything")] = False,
+) -> Response:
+    """Train several networks on the same rows, from the same seeds, and hold them against each other."""
+    if validate_only:
+        completed = comparisons.validate_comparison(services.database, spec, services.limits)
+        return JSONResponse(ValidatedComparisonView.of(completed).model_dump(mode="json"))
+    with services.running.serving(keyed):
+        outcome = comparisons.submit_comparison_once(services.database, spec, services.limits, keyed, submitted)
+    for job in outcome.made.jobs if outcome.made is not None else ():
+        services.doorbell.ring(job.id)
+    return answer_of(outcome)
+
+
+@router.get("")
+def list_comparisons(services: ServicesDependency, page: PageDependency) -> PageView[ComparisonItemView]:
+    """List comparisons, newest first, without their results."""
+    found = comparisons.list_comparisons(services.database, page)
+    return PageView(items=[ComparisonItemView.of(item) for item in found.items], next_page_token=found.next_token)
+
+
+@router.get(
+    "/{comparison_id}",
+    response_model=ComparisonView,
+    responses={304: {"description": "Nothing has changed since that ETag"}},
+)
+async def get_comparison(
+    comparison_id: str, request: Request, services: ServicesDependency, wait: WaitParameter = 0
+) -> Response:
+    """Read a comparison with its result, as far as its jobs have come."""
+    found = await wait_for(services, lambda: comparisons.get_comparison(services.database, comparison_id), wait)
+    view = await run_in_threadpool(_whole, services, found)
+    return tagged(request, view.model_dump_json().encode())
+
+
+@router.get("/{comparison_id}/plots/{name}", response_class=Response, responses=PLOT_RESPONSES)
+async def comparison_plot(
+    comparison_id: str,
+    name: PlotFile,
+    request: Request,
+    services: ServicesDependency,
+    metric: Annotated[
+        str | None, Query(max_length=100, description="Of learning_curves, such as val_accuracy; else the main ones")
+    ] = None,
+) -> Response:
+    """Draw all arms in one picture: their learning curves, their ranks, or how they fare by depth."""
+    stem, form = plot_form(request, name)
+    known = known_comparison_plot(stem)
+    plot = await run_in_threadpool(find_comparison_plot, services.database, comparison_id, known, form, metric)
+    return await drawn(request, services, plot)
+
+
+@router.post(
+    "/{comparison_id}/cancel",
+    status_code=202,
+    responses={200: {"model": ComparisonView, "description": "Cancelled already"}},
+)
+def cancel(comparison_id: str, services: ServicesDependency, response: Response) -> ComparisonView:
+    """Ask that all of a comparison's jobs end without a model."""
+    before = comparisons.get_comparison(services.database, comparison_id)
+    found = comparisons.cancel_comparison(services.database, comparison_id)
+    response.status_code = 200 if before.state == JobState.CANCELLED else 202
+    return _whole(services, found)
+
+
+@router.delete("/{comparison_id}", status_code=204)
+def delete(comparison_id: str, services: ServicesDependency) -> None:
+    """Delete a comparison whose jobs have ended, together with them; their models stay."""
+    comparisons.delete_comparison(services.database, comparison_id)
+
+
+def _whole(services: Services, found: FullComparison) -> ComparisonView:
+    return ComparisonView.whole(found, comparisons.comparison_result(services.database, found.comparison))

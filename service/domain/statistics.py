@@ -1,0 +1,153 @@
+"""What repeated measurements say about a mean, and whether two sets of them differ; knows nothing of networks.
+
+scipy costs 25 MB of memory, so it is imported by the functions that need it: most API processes never do.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+CONFIDENCE = 0.95
+SIGNIFICANCE = 0.05
+"""A difference is called significant below this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A mean and how sure it is; what takes two values or more is None where there are fewer."""
+
+    mean: float | None
+    standard_deviation: float | None
+    """Of the sample: divided by n - 1."""
+    confidence_interval: tuple[float, float] | None
+    """Of the mean, 95 %, by Student's t."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairedTest:
+    """How two sets of paired values differ: the first minus the second."""
+
+    difference: float
+    interval: tuple[float, float]
+    """95 % confidence."""
+    p: float
+    pairs: int
+
+
+def summarize(values: Sequence[float]) -> Summary:
+    """Summarize values, none of which is NaN."""
+    count = len(values)
+    if count == 0:
+        return Summary(None, None, None)
+    mean = float(np.mean(values))
+    if count == 1:
+        return Summary(mean, None, None)
+    deviation = float(np.std(values, ddof=1))
+    reach = _t_quantile(count - 1) * deviation / math.sqrt(count)
+    return Summary(mean, deviation, (mean - reach, mean + reach))
+
+
+def paired_test(
+    first: Sequence[float], second: Sequence[float], measured_to_training: float = 0.0
+) -> PairedTest | None:
+    """Test whether paired values have the same mean: Student's t with corrected variance; None for fewer than 2 pairs.
+
+    Each pair is one repetition that draws its rows anew from the same table. The repetitions share most of their rows,
+    so they say less than as many independent ones would: the variance of the mean difference is taken as
+    s^2 (1/n + measured / training), with the numbers of rows measured and trained on (Nadeau and Bengio, "Inference
+    for the Generalization Error", Machine Learning 52, 2003, section 3.3). With ``measured_to_training`` 0 it is the
+    plain paired t-test, but that p is never below ``least_p``.
+
+    Where all differences are the same there is no variation to hold them against: all 0 have p = 1, others ``least_p``.
+    """
+    differences = np.asarray(first, float) - np.asarray(second, float)
+    count = len(differences)
+    if count < 2:
+        return None
+    mean = float(differences.mean())
+    # What rounding leaves of equal differences is no variation.
+    varies = np.ptp(differences) > 1e-12 * np.abs(differences).max()
+    if not varies:
+        return PairedTest(mean, (mean, mean), 1.0 if mean == 0 else least_p(count), count)
+    error = math.sqrt(float(np.var(differences, ddof=1)) * (1 / count + measured_to_training))
+    reach = _t_quantile(count - 1) * error
+    p = max(_two_sided(mean / error, count - 1), least_p(count))
+    return PairedTest(mean, (mean - reach, mean + reach), p, count)
+
+
+def least_p(pairs: int) -> float:
+    """Return the smallest p that so many pairs may claim: 2 / 4^n.
+
+    Student's t takes differences as normal, and trainings that either work or die are not. If each dies with a chance
+    of one half, one side works and the other dies in every one of n pairs with a chance of 2 (1/4)^n, whatever the
+    sizes: the differences are then all alike, and t would be sure of a difference that is none.
+    """
+    return float(min(1.0, 2 / 4**pairs))
+
+
+def holm(values: Mapping[str, float]) -> dict[str, float]:
+    """Correct p-values for how many there are, so that all of them together hold with 95 %.
+
+    Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics 6, 1979.
+    """
+    corrected: dict[str, float] = {}
+    least = 0.0
+    for place, name in enumerate(sorted(values, key=lambda name: values[name])):
+        least = max(least, min(1.0, values[name] * (len(values) - place)))
+        corrected[name] = least
+    return {name: corrected[name] for name in values}
+
+
+def average_ranks(scores: Sequence[Sequence[float]]) -> list[float]:
+    """Return each column's mean rank over the rows: 1 is the highest score, and ties share the ranks they take."""
+    values = np.asarray(scores, float)
+    above = (values[:, None, :] > values[:, :, None]).sum(axis=2)
+    same = (values[:, None, :] == values[:, :, None]).sum(axis=2)
+    ranks: list[float] = (above + (same + 1) / 2).mean(axis=0).tolist()
+    return ranks
+
+
+def critical_difference(arms: int, blocks: int) -> float | None:
+    """Return by how much mean ranks must differ to be significant at 5 % (Nemenyi); None where nothing can be said.
+
+    q_0.05(k) sqrt(k (k + 1) / (6 N)), where q is the studentized range for infinite degrees of freedom, divided by
+    sqrt 2 (Demsar, "Statistical Comparisons of Classifiers over Multiple Data Sets", JMLR 7, 2006, section 3.2.2).
+    """
+    if arms < 2 or blocks < 2:
+        return None
+    q = studentized_range(arms, 1 - SIGNIFICANCE) / math.sqrt(2)
+    return q * math.sqrt(arms * (arms + 1) / (6 * blocks))
+
+
+def studentized_range(count: int, probability: float) -> float:
+    """Return the quantile of the range of so many independent N(0,1) values, by bisection.
+
+    P(range < q) = k integral of phi(z) (Phi(z) - Phi(z - q))^(k - 1) dz.
+    """
+    from scipy.special import ndtr  # 25 MB
+
+    z = np.linspace(-9.0, 9.0, 3601)
+    density = np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    below: NDArray[np.float64] = ndtr(z)
+    low, high = 0.0, 40.0
+    while high - low > 1e-9:
+        q = (low + high) / 2
+        inside = count * np.trapezoid(density * (below - ndtr(z - q)) ** (count - 1), z)
+        low, high = (q, high) if inside < probability else (low, q)
+    return (low + high) / 2
+
+
+def _t_quantile(freedom: int) -> float:
+    """Return how many standard errors a 95 % interval reaches to either side."""
+    from scipy.special import stdtrit  # 25 MB
+
+    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+
+
+def _two_sided(t: float, freedom: int) -> float:
+    from scipy.special import stdtr  # 25 MB
+
+    return float(2 * stdtr(freedom, -abs(t)))
