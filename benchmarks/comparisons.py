@@ -1,11 +1,12 @@
 """How long the article's experiments take as one request, and what they come to: a preset through the public API.
 
-``python -m benchmarks.comparisons [PRESET ...] [--workers N] [--seeds 0 1]``. It needs SELFNORM_DATASETS_DIR or
-internet. Bars on two cores: article/boston_housing (4 arms x 5 seeds) under 3 minutes, article/fashion_mnist (1 seed)
+``python -m benchmarks.comparisons [PRESET ...] [--workers N] [--seeds 0 1] [--output FOLDER]``. It needs
+SELFNORM_DATASETS_DIR or internet. Bars on two cores: article/boston_housing (4 arms x 5 seeds) under 3 minutes, article/fashion_mnist (1 seed)
 under 15.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -31,6 +32,7 @@ def main() -> int:
     parser.add_argument("presets", nargs="*", default=list(BARS_SECONDS))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seeds", type=int, nargs="*")
+    parser.add_argument("--output", type=Path, help="where to write every result and its pictures")
     chosen = parser.parse_args()
     threads = str(max(1, (os.cpu_count() or 1) // chosen.workers))
     with tempfile.TemporaryDirectory() as folder:
@@ -40,7 +42,7 @@ def main() -> int:
             more_workers(data_dir, chosen.workers - 1, threads),
         ):
             seeds = {} if chosen.seeds is None else {"seeds": chosen.seeds}
-            return 1 if sum([not _holds(service, preset, seeds) for preset in chosen.presets]) else 0
+            return 1 if sum([not _holds(service, preset, seeds, chosen.output) for preset in chosen.presets]) else 0
 
 
 @contextmanager
@@ -64,7 +66,7 @@ def more_workers(data_dir: Path, count: int, threads: str) -> Iterator[None]:
             process.wait(STOP_TIMEOUT_SECONDS)
 
 
-def _holds(service: Service, preset: str, fields: dict[str, Any]) -> bool:
+def _holds(service: Service, preset: str, fields: dict[str, Any], output: Path | None) -> bool:
     began = time.monotonic()
     comparison = service.post("/comparisons", preset=preset, **fields)
     path, deadline = f"/comparisons/{comparison['id']}", began + MOST_SECONDS
@@ -72,9 +74,27 @@ def _holds(service: Service, preset: str, fields: dict[str, Any]) -> bool:
         comparison = service.client.get(f"{path}?wait=30").raise_for_status().json()
     seconds = time.monotonic() - began
     _show(comparison)
+    if output is not None:
+        _keep(service, comparison, output / preset.rpartition("/")[2])
     bar = BARS_SECONDS.get(preset)
     print(f"{preset}: {comparison['state']} after {seconds:.0f} s" + (f" (bar {bar:.0f})" if bar else ""), flush=True)
     return bool(comparison["state"] == "succeeded" and (bar is None or seconds < bar))
+
+
+def _keep(service: Service, comparison: dict[str, Any], folder: Path) -> None:
+    """Write the result, the curves of all arms, and how the first seed of each arm looked on the way."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "comparison.json").write_text(json.dumps(comparison, indent=1))
+    paths = {"curves": f"/comparisons/{comparison['id']}/plots/learning_curves.svg"}
+    first: dict[str, str] = {}
+    for job in comparison["jobs"]:
+        first.setdefault(job["arm"], job["id"])
+    for arm, job_id in first.items():
+        paths |= {
+            f"{arm}-{name}": f"/jobs/{job_id}/plots/{name}.svg" for name in ("activations", "gradients", "weights")
+        }
+    for name, path in paths.items():
+        (folder / f"{name}.svg").write_bytes(service.client.get(path).raise_for_status().content)
 
 
 def _show(comparison: dict[str, Any]) -> None:

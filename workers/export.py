@@ -140,6 +140,18 @@ def to_keras(network: keras.Model, inputs: Inputs, outputs: Outputs) -> bytes:
         return _without_times(path)
 
 
+def in_float64(network: keras.Model) -> keras.Model:
+    """Return a copy that computes in float64: what the network would answer if nothing were rounded on the way."""
+
+    def widened(layer: keras.Layer) -> keras.Layer:
+        copy = _copied(layer)
+        return type(copy).from_config({**copy.get_config(), "dtype": "float64"})
+
+    copy = keras.Sequential([keras.Input(network.inputs[0].shape[1:], dtype="float64"), *map(widened, network.layers)])
+    copy.set_weights([weights.astype(np.float64) for weights in network.get_weights()])
+    return copy
+
+
 def from_keras(content: bytes) -> keras.Model:
     """Load what ``to_keras`` returned, as anybody else would."""
     with tempfile.TemporaryDirectory() as folder:

@@ -33,7 +33,11 @@ from workers.room import when_there_is_room
 from workers.state import TrainingState
 
 PARITY_TOLERANCE = 1e-5
-"""How far a served probability, or a prediction in standard deviations of the target, may be from Keras."""
+"""How far a served probability, or a prediction in standard deviations of the target, may be from Keras ..."""
+MOST_TOLERANCE = 1e-4
+ROUNDINGS = 2.0
+"""... unless Keras' own float32 answers are farther than that from those that it gives in float64: then so many times
+as far, and never farther than the most. Twenty batch-normalized layers round by 1e-5 by themselves."""
 CALIBRATION_ROWS = 50_000
 """So many validation rows say how an answer can be believed, where there is no test part."""
 CELLS_AT_ONCE = 4_000_000
@@ -169,14 +173,17 @@ def _check_parity(network: keras.Model, forms: Forms, data: Prepared, on_wait: C
         "plain_max_difference": ("the network that samples and explains", forms.plain.run(encoded)),
         "keras_file_max_difference": ("the Keras file", _in_pieces(forms.keras_file, encoded, on_wait)),
     }
-    found = {}
-    for name, (form, answers) in answered.items():
-        found[name] = _difference(answers, expected, data.outputs)
-        if not found[name] <= PARITY_TOLERANCE:  # a NaN fails too
-            raise ParityFailed(form, found[name], PARITY_TOLERANCE)
+    found = {name: _difference(answers, expected, data.outputs) for name, (_, answers) in answered.items()}
+    tolerance = PARITY_TOLERANCE
+    if not max(found.values()) <= tolerance:  # a NaN is too far, too
+        exact = _answers(export.in_float64(network), data.probe, data.outputs, on_wait)
+        tolerance = max(tolerance, min(MOST_TOLERANCE, ROUNDINGS * _difference(expected, exact, data.outputs)))
+    for name, (form, _) in answered.items():
+        if not found[name] <= tolerance:
+            raise ParityFailed(form, found[name], tolerance)
     return {
         **found,
-        "tolerance": PARITY_TOLERANCE,
+        "tolerance": tolerance,
         "rows": float(len(expected)),
     }
 

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 LOADED = """
 import sys
 import {module}
-heavy = {{"tensorflow", "keras", "sklearn", "pyarrow", "onnx", "alembic", "pandas", "matplotlib", "scipy"}} & sys.modules.keys()
+heavy = {{"tensorflow", "keras", "sklearn", "pyarrow", "onnx", "alembic", "pandas", "matplotlib", "scipy"}}
+heavy &= sys.modules.keys()
 print(",".join(sorted(heavy)))
 """
 
