@@ -1,8 +1,8 @@
 """How long the article's experiments take as one request, and what they come to: a preset through the public API.
 
 ``python -m benchmarks.comparisons [PRESET ...] [--workers N] [--seeds 0 1] [--output FOLDER]``. It needs
-SELFNORM_DATASETS_DIR or internet. Bars on two cores: article/boston_housing (4 arms x 5 seeds) under 3 minutes, article/fashion_mnist (1 seed)
-under 15.
+SELFNORM_DATASETS_DIR or internet. Bars on two cores: article/boston_housing (4 arms x 5 seeds) under 3 minutes,
+article/fashion_mnist (1 seed) under 15.
 """
 
 import argparse
