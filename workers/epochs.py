@@ -10,6 +10,7 @@ import numpy as np
 from service.domain.jobs import EpochRecord, Progress
 from service.domain.spec import JobSpec
 from service.domain.training_errors import TrainingDiverged, UnusableState
+from service.domain.verdict import Verdict
 from workers import network as networks
 from workers import training_metrics
 from workers.engine.chunks import Engine, Trained
@@ -203,6 +204,12 @@ class Epochs:
         before = None if self._before_last_step is None else split(self._before_last_step)
         self._before_last_step = None
         self._on_look(self.monitor.look(epoch, split(self.engine.network_of(self._now)), before))
+
+    def judge_kept(self) -> Verdict | None:
+        """Judge the network of the best epoch; None where nobody looks, or none was the best."""
+        if self.monitor is None or self.best is None:
+            return None
+        return self.monitor.judge_kept(self.history.best_epoch, self.engine.network_layout.split(self.best))
 
     def _validate(self) -> dict[str, float]:
         """Measure the validation rows as the network answers them now."""

@@ -25,7 +25,7 @@ LATER_SHARE = 0.05
 """Later ones so that the rows looked at are at most this part of those trained on."""
 LATER_LOOKS = 200
 """... and so that there are about so many of them at most ..."""
-LATER_LAYERS = 20_000
+LATER_LAYERS = 5_000
 """... and at most so many layers in all of them, for whoever reads them reads them all."""
 
 Tensors = Mapping[str, NDArray[Any]]
@@ -72,6 +72,14 @@ class Monitor:
         self.verdict = judge(self.verdict, diagnosis, self._network)
         self.looked_at = epoch
         return Look(diagnosis, self.verdict)
+
+    def judge_kept(self, epoch: int, tensors: Tensors) -> Verdict:
+        """Judge the network that is kept, that of the best epoch: what came after it does not count."""
+        layers_kept = layers.from_tensors(tensors, self._network)
+        with self._threads.limit(limits=1):
+            diagnosis = look(self._network, layers_kept, self._probe, epoch)
+        lost_before = self.verdict is not None and self.verdict.epoch is not None and self.verdict.epoch <= epoch
+        return judge(self.verdict if lost_before else None, diagnosis, self._network)
 
 
 def _steps(before: Tensors, after: Tensors, hidden_layers: int) -> list[float]:

@@ -69,7 +69,7 @@ class TrainedNetwork:
     held_out: HeldOut | None
     """How its answers to held-out rows fit, to be drawn."""
     verdict: Verdict | None
-    """Whether it normalized itself."""
+    """Whether the network of the best epoch normalizes itself."""
     parity: dict[str, float]
     parameters: int
     environment: Environment
@@ -147,7 +147,7 @@ def _finish(epochs: Epochs, on_wait: Callable[[], None]) -> TrainedNetwork:
         test_metrics=None if test is None else _measured(test, data),
         calibration=None if answered is None else _calibration(answered, data.outputs),
         held_out=None if answered is None else confusion_or_residuals(answered, data.outputs),
-        verdict=None if epochs.monitor is None else epochs.monitor.verdict,
+        verdict=epochs.judge_kept(),
         parity=_check_parity(network, forms, data, on_wait),
         parameters=sum(int(np.prod(weight.shape)) for weight in network.trainable_weights),
         environment=epochs.environments[-1],

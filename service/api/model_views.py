@@ -129,7 +129,7 @@ class VersionView(View):
     data_sha256: str | None
     seeds: SeedsView
     verdict: VerdictView | None
-    """Whether it normalized itself while it trained; null for versions from before that was looked at."""
+    """Whether the network of the best epoch normalizes itself; null for versions from before that was looked at."""
     calibration: ClassCalibrationView | NumberCalibrationView | None
     """Null for versions from before it was measured, and where there were no rows to measure it on."""
     inputs: list[InputColumnView]

@@ -1,6 +1,6 @@
 """What the article claims of its three experiments, beside what a comparison measured."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from service.domain.comparison_spec import PresetName
@@ -9,8 +9,16 @@ from service.domain.comparisons import JobOutcome
 SNN, REGULAR = "snn", "regular"
 """The arms that the article has."""
 
-Twins = Sequence[tuple[JobOutcome, JobOutcome]]
-"""The SNN and the regular network that were trained with the same seed."""
+
+@dataclass(frozen=True, slots=True)
+class Twins:
+    """The SNN and the regular network that were trained with the same seed, and succeeded."""
+
+    all: Sequence[tuple[JobOutcome, JobOutcome]]
+    learned: Sequence[tuple[JobOutcome, JobOutcome]]
+    """Those of which both have: one that has learned nothing is fastest at its best."""
+
+
 Measurement = tuple[float | None, str]
 """A number that can be held against the claimed one, and how it came about."""
 
@@ -30,10 +38,17 @@ class Claim:
     holds: bool | None
 
 
-def claims_of(preset: PresetName, outcomes: Mapping[str, Mapping[int, JobOutcome]]) -> list[Claim]:
-    """Hold the article's claims against outcomes by arm and seed, of which all have succeeded."""
+def claims_of(
+    preset: PresetName, outcomes: Mapping[str, Mapping[int, JobOutcome]], learned: Set[tuple[str, int]]
+) -> list[Claim]:
+    """Hold the article's claims against outcomes by arm and seed, of which all have succeeded.
+
+    ``learned`` names arms and seeds that came far enough from guessing for their epochs to mean something.
+    """
     snn, regular = outcomes.get(SNN, {}), outcomes.get(REGULAR, {})
-    twins = [(snn[seed], regular[seed]) for seed in snn if seed in regular]
+    seeds = [seed for seed in snn if seed in regular]
+    fit = [seed for seed in seeds if (SNN, seed) in learned and (REGULAR, seed) in learned]
+    twins = Twins([(snn[seed], regular[seed]) for seed in seeds], [(snn[seed], regular[seed]) for seed in fit])
     return [_held(claim, claimed, measure(twins)) for claim, claimed, measure in _CLAIMS[preset]]
 
 
@@ -44,27 +59,29 @@ def _held(claim: str, claimed: float, found: Measurement) -> Claim:
 
 def _faster_to_accuracy(twins: Twins) -> Measurement:
     """Compare the epochs of the highest validation accuracy."""
-    epochs = [(_epoch_of_highest(snn), _epoch_of_highest(regular)) for snn, regular in twins]
-    return _saved(epochs, "highest val_accuracy")
+    epochs = [(_epoch_of_highest(snn), _epoch_of_highest(regular)) for snn, regular in twins.learned]
+    return _saved(epochs, "highest val_accuracy", twins)
 
 
 def _faster_to_best(twins: Twins) -> Measurement:
     """Compare the best epochs, which have the lowest validation loss unless the spec names another monitor."""
-    return _saved([(snn.best_epoch, regular.best_epoch) for snn, regular in twins], "best epoch")
+    return _saved([(snn.best_epoch, regular.best_epoch) for snn, regular in twins.learned], "best epoch", twins)
 
 
-def _saved(epochs: Iterable[tuple[int | None, int | None]], what: str) -> Measurement:
+def _saved(epochs: Iterable[tuple[int | None, int | None]], what: str, twins: Twins) -> Measurement:
     known = [(one, other) for one, other in epochs if one is not None and other is not None]
+    dead = len(twins.all) - len(twins.learned)
     if not known:
-        return _NOTHING
+        return _NOTHING if not dead else (None, f"with no seed both have learned: in {dead}, one has learned nothing")
     said = ", ".join(f"{one} against {other}" for one, other in known)
+    more = f"; {dead} seed(s) left out in which one of the two has learned nothing" if dead else ""
     saved = _mean(1 - one / other for one, other in known)
-    return saved, f"{what} of the SNN against that of the regular network, seed by seed: {said}"
+    return saved, f"{what} of the SNN against that of the regular network, seed by seed: {said}{more}"
 
 
 def _better_throughout(twins: Twins) -> Measurement:
     """Count the epochs, of those that both have, with lower validation loss and higher validation accuracy."""
-    better = [verdict for snn, regular in twins for verdict in _better_epochs(snn, regular)]
+    better = [verdict for snn, regular in twins.all for verdict in _better_epochs(snn, regular)]
     if not better:
         return _NOTHING
     return sum(better) / len(better), f"both are better in {sum(better)} of {len(better)} epochs"
@@ -83,7 +100,7 @@ def _better_epochs(snn: JobOutcome, regular: JobOutcome) -> Iterator[bool]:
 
 def _better_f1(twins: Twins) -> Measurement:
     """Compare the mean macro F1 on the test part, relative to the regular network's."""
-    known = [(one, other) for snn, regular in twins if (one := _f1(snn)) is not None and (other := _f1(regular))]
+    known = [(one, other) for snn, regular in twins.all if (one := _f1(snn)) is not None and (other := _f1(regular))]
     if not known:
         return _NOTHING
     ours, theirs = _mean(one for one, _ in known), _mean(other for _, other in known)

@@ -25,19 +25,29 @@ class LevelReached:
     """Null for one that never did."""
 
 
+def learned_from(curves: Iterable[Iterable[Curve]], guess: float) -> float | None:
+    """Return from which best value on a training has learned; ``curves`` are those of each arm, by seed.
+
+    That is half of the way from guessing to the best arm's mean best value. None where no arm is better than guessing.
+    """
+    best = [[value for curve in arm if (value := best_of(curve)) is not None] for arm in curves]
+    highest = max((sum(values) / len(values) for values in best if values), default=guess)
+    return None if highest <= guess else guess + LEARNED * (highest - guess)
+
+
 def default_levels(curves: Iterable[Iterable[Curve]], guess: float) -> tuple[float, ...]:
     """Return levels that every training that has learned has reached; ``curves`` are those of each arm, by seed.
 
-    The common best is the lowest of the best values of all trainings that have learned: that come at least half of the
-    way from guessing to the best arm's mean best value. So a dead network, which stays at what guessing gives, does not
-    count, and of those that do no mean over the seeds has a hole. None where no arm is better than guessing.
+    The common best is the lowest of the best values of all trainings that have learned. So a dead network, which stays
+    at what guessing gives, does not count, and of those that do no mean over the seeds has a hole. None where no arm is
+    better than guessing.
     """
-    best = [[value for curve in arm if (value := _best(curve)) is not None] for arm in curves]
-    highest = max((sum(values) / len(values) for values in best if values), default=guess)
-    if highest <= guess:
+    known = [list(arm) for arm in curves]
+    enough = learned_from(known, guess)
+    if enough is None:
         return ()
-    enough = guess + LEARNED * (highest - guess)
-    common = min(value for values in best for value in values if value >= enough)
+    best = [value for arm in known for curve in arm if (value := best_of(curve)) is not None]
+    common = min(value for value in best if value >= enough)
     levels = (round(guess + part * (common - guess), 4) for part in DEFAULT_PARTS)
     return tuple(dict.fromkeys(levels))
 
@@ -50,7 +60,8 @@ def reach(level: float, curves: Mapping[int, Curve]) -> LevelReached:
     return LevelReached(level, mean, len(reached), by_seed)
 
 
-def _best(curve: Curve) -> float | None:
+def best_of(curve: Curve) -> float | None:
+    """Return the highest value of a curve."""
     return max((value for value in curve if value is not None), default=None)
 
 

@@ -19,15 +19,15 @@ def described(spec: JobSpec, dataset: Dataset) -> InputFacts:
     columns = [known[name] for name in spec.features or ()]
     categorical = [column for column in columns if encoded_as(column) == "categorical"]
     farthest, where = _farthest(column for column in columns if encoded_as(column) == "numeric")
-    constants = tuple(column.name for column in columns if column.unique == 1)
+    constants = tuple(column.name for column in columns if is_constant(column))
     width = encoded_width(columns, spec.preparation)
-    mean, variance = (0.0, 1.0) if spec.network.standardize else _moments(columns)
+    mean, variance = (0.0, 1.0) if spec.network.standardize else _moments(spec, columns)
     target = known.get(spec.target or "")
     return InputFacts(
         width=width,
         source="profile",
         one_hot=encoded_width(categorical, spec.preparation),
-        rarest=_rarest(categorical, dataset.rows),
+        rarest=_rarest(categorical, dataset.rows, spec.preparation.max_categories),
         constants=constants,
         farthest=farthest,
         farthest_feature=where,
@@ -51,17 +51,24 @@ def _farthest(columns: Iterable[Column]) -> tuple[float | None, str | None]:
     return found
 
 
-def _rarest(columns: Sequence[Column], rows: int) -> float | None:
-    """Return the share of the rarest category that is frequent enough for a number of its own."""
+def is_constant(column: Column) -> bool:
+    """Say whether a column is known to have one value in every row; gaps beside it are a second one."""
+    return column.unique == 1 and not column.missing
+
+
+def _rarest(columns: Sequence[Column], rows: int, most: int) -> float | None:
+    """Return the share of the rarest known category that has a number of its own."""
     fewest = max(1, min(FEWEST_ROWS, int(rows * FEWEST_SHARE)))
-    counts = [count for column in columns for _, count in column.top if count >= fewest]
+    counts = [count for column in columns for _, count in column.top[:most] if count >= fewest]
     return min(counts) / rows if counts and rows else None
 
 
-def _moments(columns: Sequence[Column]) -> tuple[float | None, float | None]:
-    """Return mean and variance over rows and columns; None where a column is no number, or is not described."""
-    if not columns or any(
-        encoded_as(column) != "numeric" or column.mean is None or column.std is None for column in columns
+def _moments(spec: JobSpec, columns: Sequence[Column]) -> tuple[float | None, float | None]:
+    """Return mean and variance over rows and columns; None where a column is no plain number, or is not described."""
+    if (
+        not columns
+        or spec.preparation.numeric != "standard"
+        or any(encoded_as(column) != "numeric" or column.mean is None or column.std is None for column in columns)
     ):
         return None, None
     means = [column.mean or 0.0 for column in columns]

@@ -6,6 +6,8 @@ from service.domain.wording import listed, shown
 
 FAR = 10.0
 """An input so many standard deviations from the mean is no sample of anything like a normal distribution."""
+MANY_FEATURES = 1000
+"""A longer list of features is not written out for a fix, which is stored with every job."""
 MANY_CONSTANTS = 0.05
 """This part of the inputs, if constant, lowers the variance of what the first layer takes by as much."""
 
@@ -33,8 +35,9 @@ def constant_inputs(spec: JobSpec, inputs: InputFacts) -> Finding:
     if not constants:
         return Finding("constant_inputs", "pass", f"no feature is known to be constant{_known_from(inputs)}", 0.0)
     said = f"{len(constants)} feature(s) never change, which no scale makes variance 1 of: {listed(list(constants))}"
-    left = [name for name in spec.features or () if name not in set(constants)]
-    fix = {"#/features": left} if left else None
+    gone = set(constants)
+    left = [name for name in spec.features or () if name not in gone]
+    fix = {"#/features": left} if 0 < len(left) <= MANY_FEATURES else None
     share = len(constants) / max(1, inputs.width)
     detail = f"{said}. They are 0 for the network, which lowers the variance of what the first layer takes"
     return Finding(
@@ -64,7 +67,7 @@ def heavy_tails(spec: JobSpec, inputs: InputFacts) -> Finding:
     )
 
 
-def one_hot_inputs(spec: JobSpec, inputs: InputFacts) -> Finding:
+def one_hot_inputs(inputs: InputFacts) -> Finding:
     """Look at rare categories, which standardization makes large."""
     share = inputs.one_hot / max(1, inputs.width)
     if not inputs.one_hot:
@@ -76,15 +79,10 @@ def one_hot_inputs(spec: JobSpec, inputs: InputFacts) -> Finding:
     said = f"{said}; the rarest, in {inputs.rarest:.2%} of the rows, is {peak:.3g} once standardized"
     if peak <= FAR:
         return Finding("one_hot_inputs", "pass", said, share)
-    fewer = max(1, spec.preparation.max_categories // 4)
-    fix = {"#/preparation/max_categories": fewer} if fewer < spec.preparation.max_categories else None
-    return Finding(
-        "one_hot_inputs",
-        "warn",
-        f"{said}, far outside of what the theorems take; let rare ones share a column",
-        share,
-        fix=fix,
+    detail = (
+        f"{said}, far outside of what the theorems take; a lower preparation.max_categories lets rare ones share one"
     )
+    return Finding("one_hot_inputs", "warn", detail, share)
 
 
 def _known_from(inputs: InputFacts) -> str:

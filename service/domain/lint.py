@@ -29,7 +29,7 @@ def lint(spec: JobSpec, inputs: InputFacts, classes: int | None) -> list[Finding
         input_rules.standardized_inputs(network, inputs),
         input_rules.constant_inputs(spec, inputs),
         input_rules.heavy_tails(spec, inputs),
-        input_rules.one_hot_inputs(spec, inputs),
+        input_rules.one_hot_inputs(inputs),
         network_rules.bias_start(),
         network_rules.narrow_layers(network, inputs.width),
         network_rules.depth(network, signal),

@@ -80,7 +80,7 @@ class VersionCard:
     calibration: dict[str, Any] | None = None
     """How its answers to held-out rows fit what was true; None for versions from before that was measured."""
     verdict: dict[str, Any] | None = None
-    """Whether it normalized itself while it trained; None for versions from before that was looked at."""
+    """Whether the network of the best epoch normalizes itself; None for versions from before that was looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Rules about the network and its training alone: layers, activation, start, dropout, depth, learning rate."""
 
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -55,11 +56,12 @@ def activation(network: NetworkSpec) -> Finding:
 def initializer(network: NetworkSpec, inputs: int) -> Finding:
     """Go by tau, for names mislead: Glorot's is LeCun's wherever a layer is as wide as the one before."""
     taus = [initial_tau(network.initializer, *pair) for pair in pairwise((inputs, *network.widths))]
-    worst = max(range(len(taus)), key=lambda number: abs(taus[number] - 1.0))
+    keeps = KEEPING_TAU.get(network.activation)
+    wanted_tau = keeps or 1.0
+    worst = max(range(len(taus)), key=lambda number: abs(taus[number] - wanted_tau))
     tau, layer = taus[worst], worst + 1
-    said = f"{network.initializer} starts with tau {tau:.3g} in layer {layer}, the farthest from 1"
+    said = f"{network.initializer} starts with tau {tau:.3g} in layer {layer}, the farthest from {wanted_tau:g}"
     if network.activation != "selu":
-        keeps = KEEPING_TAU.get(network.activation)
         wanted = f"; {network.activation} keeps its second moment near tau {keeps:g}" if keeps else ""
         status: Status = "pass" if keeps is not None and abs(tau - keeps) <= 0.25 * keeps else "warn"
         return Finding("initializer_tau", status, f"{said}{wanted}", tau, layer=layer)
@@ -122,11 +124,10 @@ def narrow_layers(network: NetworkSpec, inputs: int) -> Finding:
     detail = (
         f"units of layer {layer} sum up {fan_in} inputs{others}: such a sum is not normal yet, and its moments scatter"
     )
-    can_widen = any(number > 1 for number, _ in narrow)
-    units = max(FEW_INPUTS * 2, *network.widths)
-    return Finding(
-        "fan_in", "warn", detail, float(fan_in), layer=layer, fix={"#/network/units": units} if can_widen else None
-    )
+    wider = [max(units, FEW_INPUTS * 2) if units < FEW_INPUTS else units for units in network.widths[:-1]]
+    units = [*wider, network.widths[-1]]
+    fix = {"#/network/units": units} if units != list(network.widths) else None
+    return Finding("fan_in", "warn", detail, float(fan_in), layer=layer, fix=fix)
 
 
 def depth(network: NetworkSpec, signal: Signal) -> Finding:
@@ -157,9 +158,15 @@ def learning_rate(network: NetworkSpec, training: TrainingSpec) -> Finding:
             rate,
             MEASURED,
         )
-    slower = float(f"{KEPT_STEPS / depth:.1g}")
+    slower = _one_digit(KEPT_STEPS / depth)
     known = "is known to leave the domain within an epoch, though it may learn well"
     between = "lies between what is known to stay (1e-4 on 20 layers) and to leave the domain (7e-4)"
     said = known if rate * depth >= LOST_STEPS * 0.999 else between
     detail = f"{training.optimizer} {rate:g} on {depth} hidden layers {said}; {slower:g} stays near it"
     return Finding("learning_rate", "warn", detail, rate, MEASURED, fix={"#/training/learning_rate": slower})
+
+
+def _one_digit(value: float) -> float:
+    """Return the largest number with one digit that is not above a positive one."""
+    size = 10.0 ** math.floor(math.log10(value))
+    return float(f"{math.floor(value / size * (1 + 1e-9)) * size:.1g}")

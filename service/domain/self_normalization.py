@@ -21,7 +21,9 @@ VARIANCE_DOMAIN: Range = (0.8, 1.5)
 """Where Theorem 1 has the moments of what a layer takes: in there they stay, and converge."""
 VANISHING_VARIANCE = 0.02
 EXPLODING_VARIANCE = 16.0
-"""Beyond these the theorems no longer promise that the variance comes back."""
+"""Beyond these the theorems no longer promise that the variance comes back.
+
+For networks whose fixed point has variance 1; for others in multiples of what their first layer gives."""
 VANISHING_GRADIENT_RATIO = 1e-3
 EXPLODING_GRADIENT_RATIO = 1e3
 """How far the gradient may shrink or grow from the last hidden layer to the first."""
@@ -167,6 +169,16 @@ def fixed_point_variance(tau: float) -> float | None:
             return after
         variance = after
     return None
+
+
+def living_variances(activation: str, first: float) -> Range:
+    """Return between which variances the activations of an untrained network live; ``first`` is the first layer's.
+
+    SELU has a scale of its own. Others have that of their inputs: ReLU does the same with numbers a thousand times as
+    small, so only what is lost or gained on the way counts.
+    """
+    scale = 1.0 if activation == "selu" else first
+    return VANISHING_VARIANCE * scale, EXPLODING_VARIANCE * scale
 
 
 Initializer = Literal["glorot_uniform", "glorot_normal", "he_normal", "lecun_normal", "normal"]

@@ -14,14 +14,13 @@ import numpy as np
 
 from service.domain.self_normalization import (
     EXPLODING_GRADIENT_RATIO,
-    EXPLODING_VARIANCE,
     MEAN_DOMAIN,
     VANISHING_GRADIENT_RATIO,
-    VANISHING_VARIANCE,
     VARIANCE_DOMAIN,
     Moments,
     exponential_moments,
     initial_tau,
+    living_variances,
 )
 from service.domain.spec import MAX_LAYERS, Activation, MlpSpec, NetworkSpec
 
@@ -29,6 +28,8 @@ SignalStatus = Literal["held", "stable", "vanishing", "exploding"]
 """In the box of Theorem 1 in every layer; outside of it, yet alive; dead."""
 
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(99)
+GRID = np.linspace(-20.0, 20.0, 2001)
+"""Beyond it, tanh is 1 or -1 to the last digit."""
 TINY = 1e-300
 
 
@@ -41,7 +42,7 @@ class LayerSignal:
     mean: float
     variance: float
     gain: float
-    """The root of the squared gradient's growth through this layer, going back."""
+    """By how much the gradient grows from this layer's pre-activations to those of the layer before; 1 of the first."""
 
     @property
     def is_in_domain(self) -> bool:
@@ -72,7 +73,7 @@ def is_in(value: float, bounds: tuple[float, float]) -> bool:
 def moments_of(activation: Activation, mean: float, variance: float) -> Moments:
     """Return mean, variance and mean squared slope of an activation of a normal variable.
 
-    In closed form for SELU, ELU and ReLU, by Gauss-Hermite quadrature for the sigmoid and the hyperbolic tangent.
+    In closed form for SELU, ELU and ReLU, by quadrature for the sigmoid and the hyperbolic tangent.
     """
     variance = max(variance, TINY)
     match activation:
@@ -96,47 +97,66 @@ def _relu_moments(mean: float, variance: float) -> Moments:
 
 
 def _smooth_moments(activation: Activation, mean: float, variance: float) -> Moments:
-    z = mean + math.sqrt(variance) * NODES
-    share = WEIGHTS / math.sqrt(2 * math.pi)
     if activation == "tanh":
-        values = np.tanh(z)
-        slopes = 1 - values * values
+        first, square, slope = _tanh_expectations(mean, variance)
+        return Moments(first, max(square - first * first, 0.0), slope)
+    first, square, slope = _tanh_expectations(mean / 2, variance / 4)  # sigmoid(z) = (1 + tanh(z / 2)) / 2
+    return Moments((1 + first) / 2, max(square - first * first, 0.0) / 4, slope / 16)
+
+
+def _tanh_expectations(mean: float, variance: float) -> tuple[float, float, float]:
+    """Return E[t], E[t^2] and E[(1 - t^2)^2] of t = tanh(z), z normal.
+
+    By Gauss-Hermite quadrature where z varies little. Where it varies much, its nodes are too far apart to see what
+    happens near 0: there the difference between tanh and the sign is summed up on a fine grid.
+    """
+    deviation = math.sqrt(variance)
+    if deviation <= 1:
+        values = np.tanh(mean + deviation * NODES)
+        share = WEIGHTS / math.sqrt(2 * math.pi)
+        outside, square_outside = 0.0, 0.0
     else:
-        values = 0.5 * (np.tanh(z / 2) + 1)
-        slopes = values * (1 - values)
-    first = float(share @ values)
-    return Moments(first, float(share @ (values - first) ** 2), float(share @ slopes**2))
+        values = np.tanh(GRID)
+        share = (
+            np.exp(-np.square((GRID - mean) / deviation) / 2)
+            * (GRID[1] - GRID[0])
+            / (deviation * math.sqrt(2 * math.pi))
+        )
+        outside = math.erf(mean / (deviation * math.sqrt(2))) - float(share @ np.sign(GRID))
+        square_outside = 1 - float(share.sum())
+    rest = 1 - values * values
+    return float(share @ values) + outside, float(share @ values**2) + square_outside, float(share @ rest**2)
 
 
 def propagate(network: NetworkSpec, inputs: int, input_mean: float = 0.0, input_variance: float = 1.0) -> Signal:
     """Predict the signal in an untrained network whose first layer takes so many numbers with these moments."""
     layers = tuple(_forward(network, (inputs, *network.widths), input_mean, input_variance))
-    ratio = math.prod(layer.gain for layer in layers[1:])
-    status, layer, detail = _judged(layers)
+    ratio = math.prod(layer.gain for layer in layers)
+    status, layer, detail = _judged(network.activation, layers)
     return Signal(status, layers, layer, ratio, _horizon(network, inputs, input_mean, input_variance), detail)
 
 
 def _forward(network: NetworkSpec, widths: tuple[int, ...], mean: float, variance: float) -> Iterator[LayerSignal]:
     is_normalized = isinstance(network, MlpSpec) and network.normalization == "batch"
+    slope: float | None = None
     for number, (fan_in, units) in enumerate(pairwise(widths), start=1):
         tau = initial_tau(network.initializer, fan_in, units)
         spread = tau * (variance + mean * mean)
         moments = moments_of(network.activation, 0.0, 1.0 if is_normalized else spread)
         # Batch normalization divides by the spread, forward and back.
-        gain = tau * moments.slope / (max(spread, TINY) if is_normalized else 1.0)
-        mean, variance = moments.mean, moments.variance
+        gain = 1.0 if slope is None else tau * slope / (max(spread, TINY) if is_normalized else 1.0)
+        mean, variance, slope = moments.mean, moments.variance, moments.slope
         yield LayerSignal(number, tau, mean, variance, math.sqrt(gain))
 
 
-def _judged(layers: tuple[LayerSignal, ...]) -> tuple[SignalStatus, int | None, str]:
+def _judged(activation: Activation, layers: tuple[LayerSignal, ...]) -> tuple[SignalStatus, int | None, str]:
     """Name the layer in which the signal dies, forward first, and say so."""
     depth = len(layers)
+    low, high = living_variances(activation, layers[0].variance)
     for layer in layers:
-        if not VANISHING_VARIANCE <= layer.variance <= EXPLODING_VARIANCE:
-            status: SignalStatus = "vanishing" if layer.variance < VANISHING_VARIANCE else "exploding"
-            where = (
-                f"variance leaves [{VANISHING_VARIANCE:g}, {EXPLODING_VARIANCE:g}] at layer {layer.layer} of {depth}"
-            )
+        if not low <= layer.variance <= high:
+            status: SignalStatus = "vanishing" if layer.variance < low else "exploding"
+            where = f"variance leaves [{low:.2g}, {high:.3g}] at layer {layer.layer} of {depth}"
             return status, layer.layer, f"{where}: {layer.variance:.3g} is predicted"
     ratio = 1.0
     for layer in reversed(layers[1:]):
@@ -162,10 +182,10 @@ def _horizon(network: NetworkSpec, inputs: int, mean: float, variance: float) ->
     Hidden layers of other widths come first, as they are.
     """
     widths = (inputs, *network.widths, *(network.widths[-1],) * MAX_LAYERS)[: MAX_LAYERS + 1]
-    ratio = 1.0
+    ratio, bounds = 1.0, (0.0, math.inf)
     for layer in _forward(network, widths, mean, variance):
-        ratio *= layer.gain if layer.layer > 1 else 1.0
-        is_alive = VANISHING_VARIANCE <= layer.variance <= EXPLODING_VARIANCE
-        if not (is_alive and VANISHING_GRADIENT_RATIO <= ratio <= EXPLODING_GRADIENT_RATIO):
+        ratio *= layer.gain
+        bounds = living_variances(network.activation, layer.variance) if layer.layer == 1 else bounds
+        if not (is_in(layer.variance, bounds) and VANISHING_GRADIENT_RATIO <= ratio <= EXPLODING_GRADIENT_RATIO):
             return layer.layer - 1
     return None

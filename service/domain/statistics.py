@@ -31,8 +31,8 @@ class PairedTest:
     """How two sets of paired values differ: the first minus the second."""
 
     difference: float
-    interval: tuple[float, float]
-    """95 % confidence."""
+    interval: tuple[float, float] | None
+    """95 % confidence; None where the differences do not vary, or so few pairs could not be sure of any."""
     p: float
     pairs: int
 
@@ -42,12 +42,12 @@ def summarize(values: Sequence[float]) -> Summary:
     count = len(values)
     if count == 0:
         return Summary(None, None, None)
-    mean = float(np.mean(values))
+    scaled, scale = _scaled(np.asarray(values, float))
+    mean = float(scaled.mean()) * scale
     if count == 1:
         return Summary(mean, None, None)
-    deviation = float(np.std(values, ddof=1))
-    reach = _t_quantile(count - 1) * deviation / math.sqrt(count)
-    return Summary(mean, deviation, (mean - reach, mean + reach))
+    deviation = float(np.std(scaled, ddof=1)) * scale
+    return Summary(mean, deviation, _around(mean, _t_quantile(count - 1) * deviation / math.sqrt(count)))
 
 
 def paired_test(
@@ -61,21 +61,25 @@ def paired_test(
     for the Generalization Error", Machine Learning 52, 2003, section 3.3). With ``measured_to_training`` 0 it is the
     plain paired t-test, but that p is never below ``least_p``.
 
-    Where all differences are the same there is no variation to hold them against: all 0 have p = 1, others ``least_p``.
+    Where all differences are the same there is no variation to hold them against: all 0 have p = 1, others ``least_p``,
+    and there is no interval. Neither is there for so few pairs that p cannot be below 5 %: it would leave 0 out beside a
+    p that does not.
     """
-    differences = np.asarray(first, float) - np.asarray(second, float)
-    count = len(differences)
+    count = len(first)
     if count < 2:
         return None
+    scaled, scale = _scaled(np.asarray([first, second], float))
+    differences = scaled[0] - scaled[1]
     mean = float(differences.mean())
     # What rounding leaves of equal differences is no variation.
     varies = np.ptp(differences) > 1e-12 * np.abs(differences).max()
     if not varies:
-        return PairedTest(mean, (mean, mean), 1.0 if mean == 0 else least_p(count), count)
+        return PairedTest(mean * scale, None, 1.0 if mean == 0 else least_p(count), count)
     error = math.sqrt(float(np.var(differences, ddof=1)) * (1 / count + measured_to_training))
-    reach = _t_quantile(count - 1) * error
     p = max(_two_sided(mean / error, count - 1), least_p(count))
-    return PairedTest(mean, (mean - reach, mean + reach), p, count)
+    is_sure = least_p(count) < SIGNIFICANCE
+    interval = _around(mean * scale, _t_quantile(count - 1) * error * scale) if is_sure else None
+    return PairedTest(mean * scale, interval, p, count)
 
 
 def least_p(pairs: int) -> float:
@@ -138,6 +142,19 @@ def studentized_range(count: int, probability: float) -> float:
         inside = count * np.trapezoid(density * (below - ndtr(z - q)) ** (count - 1), z)
         low, high = (q, high) if inside < probability else (low, q)
     return (low + high) / 2
+
+
+def _scaled(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Return values brought near 1, and what to multiply by: squares of values around 1e200 are no numbers."""
+    scale = float(np.abs(values).max())
+    exact = 2.0 ** math.floor(math.log2(scale)) if 0 < scale < math.inf else 1.0  # a power of two changes no digit
+    return values / exact, exact
+
+
+def _around(middle: float, reach: float) -> tuple[float, float] | None:
+    """Return an interval; None where it has no end that is a number."""
+    low, high = middle - reach, middle + reach
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
 
 
 def _t_quantile(freedom: int) -> float:

@@ -5,23 +5,25 @@
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from service.domain.diagnostics import Diagnosis, LayerDiagnosis
 from service.domain.self_normalization import (
     EXPLODING_GRADIENT_RATIO,
-    EXPLODING_VARIANCE,
     MEAN_DOMAIN,
+    THEOREM_1,
     VANISHING_GRADIENT_RATIO,
-    VANISHING_VARIANCE,
     VARIANCE_DOMAIN,
     exponential_moments,
+    living_variances,
 )
 from service.domain.spec import NetworkSpec
 
 Status = Literal["held", "left", "stable", "vanishing", "exploding"]
 
+TINY = 1e-12
 NO_GRADIENT = 1e-7
 """Layers whose gradients are smaller than this do not learn."""
 
@@ -73,7 +75,7 @@ class Verdict:
 
 def judge(before: Verdict | None, now: Diagnosis, network: NetworkSpec) -> Verdict:
     """Return the verdict after another look at a network; ``before`` is the one after the look before, if any."""
-    dying = _dying(now, was_inside=before is not None and before.status in ("held", "left"))
+    dying = _dying(now, network.activation)
     if dying is not None:
         status, layer, cause = dying
         same = before if before is not None and before.status == status else None
@@ -83,12 +85,22 @@ def judge(before: Verdict | None, now: Diagnosis, network: NetworkSpec) -> Verdi
     if network.activation != "selu":
         return Verdict("stable", f"the signal lives in all {len(now.layers)} hidden layers. {_ranges(now)}")
     outside = [layer for layer in now.layers if not is_inside(layer)]
+    if not outside:
+        was_left = before is not None and before.status == "left"
+        back = f", after it had left it at epoch {before.epoch}" if before is not None and was_left else ""
+        return Verdict("held", f"all {len(now.layers)} hidden layers are in the box of Theorem 1{back}. {_ranges(now)}")
     if before is not None and before.status == "left":
         return _left(now, before.epoch, before.layer, before.cause)
-    if not outside:
-        return Verdict("held", f"all {len(now.layers)} hidden layers are in the box of Theorem 1. {_ranges(now)}")
     first = outside[0]
     return _left(now, now.epoch, first.layer, _cause(now, first))
+
+
+def judge_all(diagnoses: Sequence[Diagnosis], network: NetworkSpec) -> Verdict | None:
+    """Return the verdict after several looks, in the order of the epochs; None where there was none."""
+    verdict = None
+    for diagnosis in diagnoses:
+        verdict = judge(verdict, diagnosis, network)
+    return verdict
 
 
 def is_inside(layer: LayerDiagnosis) -> bool:
@@ -107,19 +119,21 @@ def _left(now: Diagnosis, epoch: int | None, layer: int | None, cause: str | Non
     return Verdict("left", detail, epoch, layer, cause, ADVICE["left"])
 
 
-def _dying(now: Diagnosis, *, was_inside: bool) -> tuple[Status, int, str] | None:
+def _dying(now: Diagnosis, activation: str) -> tuple[Status, int, str] | None:
     """Name the first layer whose signal dies.
 
-    A network that learns may leave every box and have a large variance without harm, where it began inside: then only
-    its gradients tell.
+    What a network has learned may make variances large, or small where there is no scale of its own, without harm: then
+    only its gradients tell.
     """
+    first = now.layers[0].variance
+    low, high = living_variances(activation, first or 0.0)
     for layer in now.layers:
         if layer.mean is None or layer.variance is None:
             return "exploding", layer.layer, "its activations are not finite"
-        if layer.variance < VANISHING_VARIANCE:
-            return "vanishing", layer.layer, f"its variance is {layer.variance:.2g}, below {VANISHING_VARIANCE:g}"
-        if layer.variance > EXPLODING_VARIANCE and not was_inside:
-            return "exploding", layer.layer, f"its variance is {layer.variance:.3g}, above {EXPLODING_VARIANCE:g}"
+        if layer.variance < low and (now.epoch == 0 or activation == "selu"):
+            return "vanishing", layer.layer, f"its variance is {layer.variance:.2g}, below {low:.2g}"
+        if layer.variance > high and now.epoch == 0:
+            return "exploding", layer.layer, f"its variance is {layer.variance:.3g}, above {high:.3g}"
     for layer in reversed(now.layers):
         ratio = layer.gradient_ratio
         if ratio is not None and not VANISHING_GRADIENT_RATIO <= ratio <= EXPLODING_GRADIENT_RATIO:
@@ -145,21 +159,52 @@ def _not_learning(now: Diagnosis) -> tuple[Status, int, str] | None:
 
 
 def _cause(now: Diagnosis, layer: LayerDiagnosis) -> str:
-    """Say why a layer left: its own weights, its biases, or inputs that are no longer independent."""
-    if layer.tau is None or layer.omega is None or layer.bias is None or layer.mean is None or layer.variance is None:
+    """Say why a layer is outside: its inputs, its own weights, its biases, or inputs that are no longer independent."""
+    if None in (layer.tau, layer.omega, layer.bias, layer.mean, layer.variance, layer.predicted_variance):
         return "its numbers are not finite"
-    expected = _expected(now, layer)
-    by_tau, by_rest = math.log(max(layer.tau, 1e-12)), math.log(max(layer.variance, 1e-12) / max(expected, 1e-12))
-    if MEAN_DOMAIN[0] <= layer.mean <= MEAN_DOMAIN[1] or layer.variance > VARIANCE_DOMAIN[1]:
-        if abs(by_tau) >= abs(by_rest):
-            return f"tau {'rose' if by_tau > 0 else 'fell'} to {layer.tau:.3g}"
+    if now.epoch == 0:
+        return _cause_at_the_start(layer)
+    mean, variance = layer.mean or 0.0, layer.variance or 0.0
+    is_mean_inside = MEAN_DOMAIN[0] <= mean <= MEAN_DOMAIN[1]
+    if is_mean_inside or variance > VARIANCE_DOMAIN[1]:
+        return _cause_of_variance(now, layer)
+    bias, omega = layer.bias or 0.0, layer.omega or 0.0
+    if bias > omega**2:
+        return f"its biases moved to {math.sqrt(bias):.2g} (root mean square), and its mean to {mean:.2g}"
+    return f"omega moved to {omega:.2g}, and its mean to {mean:.2g}"
+
+
+def _cause_at_the_start(layer: LayerDiagnosis) -> str:
+    """Say why a layer that has not trained is outside, the first one of which that is so."""
+    tau, predicted = layer.tau or 0.0, layer.predicted_variance or 0.0
+    if not THEOREM_1.tau[0] <= tau <= THEOREM_1.tau[1]:
+        return f"its weights start with tau {tau:.3g}, where Theorem 1 wants 0.95 to 1.1"
+    if layer.layer == 1 and not VARIANCE_DOMAIN[0] <= predicted <= VARIANCE_DOMAIN[1]:
         return (
-            f"its weights have turned towards inputs that vary together: the variance is {layer.variance:.3g} where "
-            f"tau {layer.tau:.3g} alone would make it {expected:.3g}"
+            "what it takes has not mean 0 and variance 1: inputs that are not standardized, or many that never change"
         )
-    if layer.bias > layer.omega**2:
-        return f"its biases moved to {math.sqrt(layer.bias):.2g} (root mean square), and its mean to {layer.mean:.2g}"
-    return f"omega moved to {layer.omega:.2g}, and its mean to {layer.mean:.2g}"
+    return (
+        f"its {layer.units} units, or what they sum up, are so few that chance moves their mean to "
+        f"{layer.mean or 0.0:.2g} and their variance to {layer.variance or 0.0:.2g}"
+    )
+
+
+def _cause_of_variance(now: Diagnosis, layer: LayerDiagnosis) -> str:
+    """Name what moved the variance most: tau, biases, or what the moment map does not see."""
+    tau, variance, bias = max(layer.tau or 0.0, TINY), max(layer.variance or 0.0, TINY), layer.bias or 0.0
+    expected = max(_expected(now, layer), TINY)
+    by_rest, by_tau = math.log(variance / expected), math.log(tau)
+    by_bias = math.log1p(bias / tau)
+    largest = max(abs(by_rest), abs(by_tau), by_bias)
+    if largest == abs(by_tau):
+        return f"tau {'rose' if by_tau > 0 else 'fell'} to {tau:.3g}"
+    if largest == by_bias:
+        return f"its biases moved to {math.sqrt(bias):.2g} (root mean square), and its variance to {variance:.3g}"
+    turned = "towards" if by_rest > 0 else "away from"
+    return (
+        f"its weights have turned {turned} what its inputs have in common: the variance is {variance:.3g} where "
+        f"tau {tau:.3g} alone would make it {expected:.3g}"
+    )
 
 
 def _expected(now: Diagnosis, layer: LayerDiagnosis) -> float:
@@ -167,9 +212,9 @@ def _expected(now: Diagnosis, layer: LayerDiagnosis) -> float:
     if layer.layer == 1:
         return layer.predicted_variance or 0.0
     before = now.layers[layer.layer - 2]
-    assert None not in (before.mean, before.variance, layer.tau, layer.omega)
     mean, variance = before.mean or 0.0, before.variance or 0.0
-    return exponential_moments(mean * (layer.omega or 0.0), max(variance * (layer.tau or 0.0), 1e-12)).variance
+    spread = (variance + mean**2) * (layer.tau or 0.0) + (layer.bias or 0.0)
+    return exponential_moments(mean * (layer.omega or 0.0), max(spread, TINY)).variance
 
 
 def _ranges(now: Diagnosis) -> str:

@@ -235,7 +235,8 @@ def _histograms(network: NetworkSpec, layers: Sequence[Layer], given: Sequence[A
 def _histogram(values: Array, low: float, high: float, bins: int) -> Histogram:
     step = -(-values.size // HISTOGRAM_CELLS)
     # Rows are as long as the layer is wide: a step that divides the width would look at some units only.
-    step += step > 1 and math.gcd(step, values.shape[-1]) > 1
+    while math.gcd(step, values.shape[-1]) > 1:
+        step += 1
     places = (values.reshape(-1)[::step] - np.float32(low)) * np.float32(bins / (high - low))
     if not math.isfinite(places.sum()):
         np.nan_to_num(places, copy=False)

@@ -7,6 +7,8 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from service.domain.diagnostics import Diagnosis, HeldOut
+from service.domain.spec import JobSpec
+from service.domain.verdict import judge_all
 from service.storage.tables import diagnostics, jobs
 
 
@@ -48,6 +50,20 @@ def copy(connection: Connection, job_id: str, other_id: str, until: int) -> None
     rows = connection.execute(query).mappings().all()
     if rows:
         connection.execute(insert(diagnostics), [{**row, "job_id": other_id} for row in rows])
+
+
+def judged(connection: Connection, job_id: str) -> dict[str, Any] | None:
+    """Judge a job's network by what is stored of it, as plain JSON values; None where nothing is."""
+    query = select(diagnostics.c.epoch, diagnostics.c.layers).where(diagnostics.c.job_id == job_id)
+    seen = [
+        Diagnosis.from_json(row.epoch, row.layers, {"weights": [], "activations": []})
+        for row in connection.execute(query.order_by(diagnostics.c.epoch))
+    ]
+    if not seen:
+        return None
+    spec = connection.execute(select(jobs.c.spec).where(jobs.c.id == job_id)).scalar_one()
+    verdict = judge_all(seen, JobSpec.model_validate(spec).network)
+    return None if verdict is None else verdict.to_dict()
 
 
 def keep_held_out(connection: Connection, job_id: str, held_out: HeldOut | None) -> None:

@@ -37,6 +37,12 @@ def append_all(connection: Connection, job_id: str, news: Sequence[tuple[EventKi
     connection.execute(insert(events), rows)
 
 
+def has(connection: Connection, job_id: str, kind: EventKind) -> bool:
+    """Say whether an event of this kind was told of a job."""
+    query = select(events.c.number).where(events.c.job_id == job_id, events.c.kind == kind).limit(1)
+    return connection.execute(query).first() is not None
+
+
 def read(connection: Connection, job_id: str, after: int = 0, limit: int = EVENTS_AT_ONCE) -> list[Event]:
     """Read the events of a job that follow number ``after``, in order; at most ``limit`` of them."""
     query = select(events).where(events.c.job_id == job_id, events.c.number > after)

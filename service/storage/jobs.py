@@ -22,8 +22,10 @@ from service.storage.database import database_time
 from service.storage.tables import comparison_jobs, epochs, job_tags, jobs
 
 _latest, _best = epochs.alias("latest"), epochs.alias("best")
+_COLUMNS = [column for column in jobs.c if column.name not in ("lint", "held_out")]
+"""What is shown of a job itself; the others are large, and read by ``diagnostics``."""
 _SELECT = (
-    select(jobs, _latest.c.metrics.label("latest_metrics"), _best.c.metrics.label("best_metrics"))
+    select(*_COLUMNS, _latest.c.metrics.label("latest_metrics"), _best.c.metrics.label("best_metrics"))
     .outerjoin(_latest, (_latest.c.job_id == jobs.c.id) & (_latest.c.epoch == jobs.c.epoch))
     .outerjoin(_best, (_best.c.job_id == jobs.c.id) & (_best.c.epoch == jobs.c.best_epoch))
     .where(jobs.c.kind == JobKind.TRAINING)
@@ -224,12 +226,13 @@ def retry(connection: Connection, job_id: str, new_id: str) -> None:
         return
     checkpoints.copy(connection, job_id, new_id)
     diagnostics.copy(connection, job_id, new_id, until=newest.epoch)
+    verdict = diagnostics.judged(connection, new_id)
     done = [measured for measured in epoch_records(connection, job_id) if measured.epoch <= newest.epoch]
     add_epochs(connection, new_id, done)
     best = failed.best_epoch if failed.best_epoch is not None and failed.best_epoch <= newest.epoch else None
     values = {"epoch": newest.epoch, "best_epoch": best, "last_checkpoint": newest.number}
     fraction = newest.epoch / failed.epochs
-    connection.execute(update(jobs).where(jobs.c.id == new_id).values(fraction=fraction, **values))
+    connection.execute(update(jobs).where(jobs.c.id == new_id).values(fraction=fraction, verdict=verdict, **values))
 
 
 def remove(connection: Connection, job_id: str) -> None:

@@ -123,11 +123,10 @@ def record_looks(
     Raises:
         LeaseLost: another worker owns the job, or it has ended.
     """
-    before = connection.execute(select(jobs.c.verdict).where(jobs.c.id == held.job_id)).scalar()
     write(connection, held, verdict=verdicts[-1].to_dict())
     diagnostics.add(connection, held.job_id, diagnoses)
     lost = next((verdict for verdict in verdicts if verdict.is_lost), None)
-    if lost is not None and not (before and Verdict.from_dict(before).is_lost):
+    if lost is not None and not events.has(connection, held.job_id, EventKind.SELF_NORMALIZATION_LOST):
         told = {"status": lost.status, "epoch": lost.epoch, "layer": lost.layer, "cause": lost.cause}
         events.append(connection, held.job_id, EventKind.SELF_NORMALIZATION_LOST, **told)
 
@@ -151,6 +150,7 @@ def go_back(
     write(connection, held, epoch=epoch, best_epoch=still)
     connection.execute(delete(epochs).where(epochs.c.job_id == held.job_id, epochs.c.epoch > epoch))
     diagnostics.forget_after(connection, held.job_id, epoch)
+    write(connection, held, verdict=diagnostics.judged(connection, held.job_id))
     events.append(connection, held.job_id, EventKind.CHECKPOINT_DAMAGED, epoch=epoch, reason=reason)
 
 

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.domain.completion import CompletedSpec, complete_spec
-from service.domain.datasets import Column, Dataset
+from service.domain.datasets import Dataset
 from service.domain.diagnostics import Diagnosis
-from service.domain.encoders import CategoricalEncoder, Encoder
+from service.domain.encoders import CategoricalEncoder, Encoder, NumericEncoder, encode
 from service.domain.errors import DatasetNotHere, InvalidSpec, UnknownDataset, Violation
 from service.domain.findings import Finding, InputFacts
+from service.domain.input_facts import is_constant
 from service.domain.limits import Limits
 from service.domain.lint import lint
 from service.domain.models import NEVER_CHANGED
@@ -30,7 +31,7 @@ from service.tables import article_files
 
 MOST_ROWS = 2048
 """Encoders and standardization are fitted on so many rows, spread over the table."""
-MOST_CELLS = 8_000_000
+MOST_CELLS = 1_000_000
 """Encoded cells; wide tables are read in fewer rows."""
 FEWEST_ROWS = 2
 MOST_PARAMETERS = 10_000_000
@@ -62,6 +63,10 @@ class _Encoded:
     """(rows, encoded columns), not standardized."""
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
+    farthest: float | None
+    """The largest distance of a number, as it came, from its mean in standard deviations ..."""
+    farthest_feature: str | None
+    """... and where it is."""
 
     @property
     def standardized(self) -> NDArray[np.float32]:
@@ -81,6 +86,7 @@ def probe(database: Database, spec: JobSpec, limits: Limits, datasets_dir: Path 
     completed, dataset, table = _read(database, spec, limits, datasets_dir)
     target, outputs = _target(completed.spec, dataset, table)
     encoded = _encode(completed.spec, dataset, table)
+    del table
     rows = encoded.standardized if completed.spec.network.standardize else encoded.cells.astype(np.float32)
     _check(encoded, rows, completed.spec)
     count = probe_rows(len(rows), rows.shape[1], completed.spec.network.widths, outputs)
@@ -89,7 +95,7 @@ def probe(database: Database, spec: JobSpec, limits: Limits, datasets_dir: Path 
     network = completed.spec.network
     drawn = fresh_layers(network, rows.shape[1], outputs, completed.spec.training.seed)
     diagnosis = look(network, drawn, Probe(rows[places], target[places], is_classification))
-    facts = _facts(encoded, rows, target, is_classification=is_classification)
+    facts = _facts(encoded, dataset, rows, target, is_classification=is_classification)
     return Probed(
         rows=count,
         read_rows=len(rows),
@@ -161,14 +167,29 @@ def _encode(spec: JobSpec, dataset: Dataset, table: Table) -> _Encoded:
     from service import encoding  # with scikit-learn, where a column has categories
 
     columns = {column.name: column for column in dataset.columns}
-    encoders: list[Encoder] = []
-    pieces: list[NDArray[np.float64]] = []
-    for name in spec.features or ():
-        column: Column = columns[name]
-        encoders.append(encoding.fit(column, table.columns[name], spec.preparation, dataset.report.missing_words))
-        pieces.append(encoders[-1].encode(table.columns[name]))
-    cells = np.concatenate(pieces, axis=1)
-    return _Encoded(tuple(encoders), cells, *encoding.moments(cells))
+    names = spec.features or ()
+    encoders = tuple(
+        encoding.fit(columns[name], table.columns[name], spec.preparation, dataset.report.missing_words)
+        for name in names
+    )
+    cells = encode({name: table.columns[name] for name in names}, encoders)
+    return _Encoded(encoders, cells, *encoding.moments(cells), *_farthest(encoders, table))
+
+
+def _farthest(encoders: Sequence[Encoder], table: Table) -> tuple[float | None, str | None]:
+    """Return how far the farthest number lies from its mean in standard deviations, and its feature."""
+    found: tuple[float | None, str | None] = (None, None)
+    for encoder in encoders:
+        if not isinstance(encoder, NumericEncoder):
+            continue
+        numbers = table.columns[encoder.name].astype(np.float64)
+        numbers = numbers[~np.isnan(numbers)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            deviation = float(numbers.std()) if len(numbers) else 0.0
+            far = float(np.abs(numbers - numbers.mean()).max() / deviation) if deviation > 0 else 0.0
+        if np.isfinite(far) and (found[0] is None or far > found[0]):
+            found = far, encoder.name
+    return found
 
 
 def _check(encoded: _Encoded, rows: NDArray[np.float32], spec: JobSpec) -> None:
@@ -189,37 +210,51 @@ def _check(encoded: _Encoded, rows: NDArray[np.float32], spec: JobSpec) -> None:
 
 
 def _facts(
-    encoded: _Encoded, rows: NDArray[np.float32], target: NDArray[Any], *, is_classification: bool
+    encoded: _Encoded, dataset: Dataset, rows: NDArray[np.float32], target: NDArray[Any], *, is_classification: bool
 ) -> InputFacts:
-    """Measure what the lint goes by."""
-    is_one_hot = np.array(
-        [isinstance(encoder, CategoricalEncoder) for encoder in encoded.encoders for _ in range(encoder.width)], bool
-    )
-    names = [encoder.name for encoder in encoded.encoders for _ in range(encoder.width)]
-    is_constant = encoded.scale == NEVER_CHANGED
-    shares = encoded.mean[is_one_hot & ~is_constant]
-    with np.errstate(over="ignore"):
-        far = np.where(is_one_hot, 0.0, np.abs(encoded.standardized).max(axis=0))
-    farthest = int(far.argmax())
+    """Measure what the lint goes by; what the data set's description knows of all rows counts more."""
+    one_hot = [encoder.width if isinstance(encoder, CategoricalEncoder) else 0 for encoder in encoded.encoders]
     return InputFacts(
-        width=len(names),
+        width=rows.shape[1],
         source="rows",
-        one_hot=int(is_one_hot.sum()),
-        rarest=float(shares.min()) if len(shares) else None,
-        constants=_constant_features(encoded.encoders, is_constant),
-        farthest=float(far[farthest]),
-        farthest_feature=names[farthest],
+        one_hot=sum(one_hot),
+        rarest=_rarest(encoded),
+        constants=_constants(encoded, dataset),
+        farthest=encoded.farthest,
+        farthest_feature=encoded.farthest_feature,
         mean=float(rows.mean(dtype=np.float64)),
         variance=float(rows.var(dtype=np.float64)),
         target_farthest=None if is_classification else float(np.abs(target).max()),
     )
 
 
-def _constant_features(encoders: Sequence[Encoder], is_constant: NDArray[np.bool_]) -> tuple[str, ...]:
-    """Name the features none of whose encoded columns changes."""
-    found, place = [], 0
+def _rarest(encoded: _Encoded) -> float | None:
+    """Return the share of the rarest category that has a column of its own."""
+    shares: list[float] = []
+    for encoder, place in _places(encoded.encoders):
+        if isinstance(encoder, CategoricalEncoder) and encoder.categories:
+            shares.append(float(encoded.mean[place : place + len(encoder.categories)].min()))
+    return min(shares, default=None)
+
+
+def _constants(encoded: _Encoded, dataset: Dataset) -> tuple[str, ...]:
+    """Name the features that never change; the rows decide where the description does not know."""
+    known = {column.name: column for column in dataset.columns}
+    is_still = encoded.scale == NEVER_CHANGED
+    return tuple(
+        encoder.name
+        for encoder, place in _places(encoded.encoders)
+        if (
+            is_constant(known[encoder.name])
+            if known[encoder.name].unique is not None
+            else is_still[place : place + encoder.width].all()
+        )
+    )
+
+
+def _places(encoders: Sequence[Encoder]) -> Iterator[tuple[Encoder, int]]:
+    """Give every encoder with the place of its first column."""
+    place = 0
     for encoder in encoders:
-        if is_constant[place : place + encoder.width].all():
-            found.append(encoder.name)
+        yield encoder, place
         place += encoder.width
-    return tuple(found)

@@ -14,7 +14,7 @@ from service.storage import diagnostics, leases
 from service.storage.database import Database
 from service.use_cases import probe as probes
 from tests.api.support import problem, submit
-from tests.factories import measured
+from tests.factories import measured, saved_state
 from tests.unit.networks import spec_of
 
 DEEP: dict[str, Any] = {"hidden_layers": 20, "units": 100}
@@ -102,6 +102,29 @@ def test_event_is_told_once_and_looks_are_stored_once(client: TestClient, databa
     assert len(client.get(f"/jobs/{job}/diagnostics").json()["items"]) == 2
 
 
+def test_retry_goes_on_with_the_verdict_up_to_its_checkpoint(client: TestClient, database: Database) -> None:
+    job = submit(client, network={"kind": "snn", "units": [20, 20]})["id"]
+    looked_at(database, job, 0, 1, 2, gain=3.0)
+    seen = client.get(f"/jobs/{job}/diagnostics").json()
+    with database.write() as connection:
+        held = Claim(job, 1, "w")
+        leases.record(connection, held, Progress(2, 0.5, None, None), 1, [], saved_state(2))
+        leases.fail(connection, held, "out_of_memory", "too large")
+    again = client.post(f"/jobs/{job}/retry").json()
+    assert again["verdict"] == seen["verdict"]
+    assert client.get(f"/jobs/{again['id']}/diagnostics").json() == seen
+
+
+def test_verdict_of_looks_that_do_not_count_any_more_is_taken_back(client: TestClient, database: Database) -> None:
+    job = submit(client, network={"kind": "snn", "hidden_layers": 2, "units": 400}, dataset="digits")["id"]
+    looked_at(database, job, 0, 1, gain=3.0)
+    with database.write() as connection:
+        leases.go_back(connection, Claim(job, 1, "w"), None, "damaged")
+    assert [item["epoch"] for item in client.get(f"/jobs/{job}/diagnostics").json()["items"]] == [0]
+    verdict = client.get(f"/jobs/{job}").json()["verdict"]
+    assert verdict is None or verdict["epoch"] in (None, 0)
+
+
 def test_unknown_job_has_no_diagnostics(client: TestClient) -> None:
     assert problem(client.get("/jobs/none/diagnostics"), 404)["code"] == "unknown_job"
 
@@ -146,6 +169,28 @@ def test_probe_takes_messy_tables(client: TestClient) -> None:
     answer = client.post("/probe", json={"dataset": made.json()["id"], "target": "y"})
     assert answer.status_code == 200, answer.text
     assert answer.json()["inputs"] > 5
+
+
+def test_probe_reads_few_rows_of_a_wide_table(client: TestClient) -> None:
+    columns = 1500
+    head = ",".join(f"c{number}" for number in range(columns))
+    rng = np.random.default_rng(0)
+    rows = "\n".join(",".join(f"{value:.1f}" for value in row) for row in rng.normal(size=(60, columns)))
+    made = client.post("/datasets?name=wide", content=f"{head}\n{rows}\n", headers={"Content-Type": "text/csv"}).json()
+    body = {"dataset": made["id"], "target": "c0", "task": "regression"}
+    seen = client.post("/probe", json=body).json()
+    assert seen["inputs"] == columns - 1
+    assert seen["read_rows"] == 60
+    assert seen["read_rows"] * seen["inputs"] <= probes.MOST_CELLS
+
+
+def test_far_values_are_looked_for_in_numbers_as_they_came(client: TestClient) -> None:
+    rows = "".join(f"{'' if n == 7 else n % 50},{n == 3},{n % 2}\n" for n in range(600))
+    made = client.post("/datasets?name=t", content=f"a,flag,y\n{rows}", headers={"Content-Type": "text/csv"}).json()
+    lint = client.post("/probe", json={"dataset": made["id"], "target": "y"}).json()["lint"]
+    far = next(finding for finding in lint if finding["rule"] == "heavy_tails")
+    assert far["status"] == "pass"
+    assert 1 < far["value"] < 3
 
 
 def test_probe_makes_nothing(client: TestClient) -> None:

@@ -100,6 +100,18 @@ def test_update_ratio_is_exact_where_an_epoch_is_one_step() -> None:
     assert looks[2].diagnosis.layers[0].update_ratio == pytest.approx(expected, rel=1e-4)
 
 
+def test_network_that_is_kept_is_judged_without_what_came_after() -> None:
+    """Trained far beyond its best epoch, with a learning rate that leaves the domain late."""
+    training = {"optimizer": "nadam", "learning_rate": 0.003, "epochs": 8, "seed": 1}
+    seen = Case(TABLE, {"network": {"kind": "snn", "hidden_layers": 4, "units": 96}, "training": training}).run()
+    by_epoch = {look.diagnosis.epoch: look.verdict for look in seen.looks}
+    best = seen.trained.best_epoch
+    assert seen.trained.verdict is not None
+    assert seen.trained.verdict.status == by_epoch[best].status
+    assert seen.trained.verdict.epoch == by_epoch[best].epoch
+    assert seen.trained.verdict.layer == by_epoch[best].layer
+
+
 def monitor_of(rows: int, epochs: int) -> Monitor:
     spec = completed(TABLE, network=SMALL, training={"epochs": epochs})
     nothing = np.zeros(rows, np.float32)
@@ -126,7 +138,7 @@ def test_last_epoch_is_looked_at_whatever_the_interval() -> None:
 
 def test_attempt_stores_what_was_seen(database: Database) -> None:
     """A learning rate far too high for twelve layers."""
-    network = {"kind": "snn", "hidden_layers": 12, "units": 16, "dropout": 0.0}
+    network = {"kind": "snn", "hidden_layers": 12, "units": 96, "dropout": 0.0}
     training = {"optimizer": "nadam", "learning_rate": 0.01, "epochs": 4, "test_fraction": 0.2}
     run(database, stored_job(database, network=network, training=training))
     job = read(database)
@@ -141,7 +153,11 @@ def test_attempt_stores_what_was_seen(database: Database) -> None:
         verdict = connection.execute(select(model_versions.c.verdict)).scalar_one()
         records = jobs.epoch_records(connection, "job-1")
     assert [diagnosis.epoch for diagnosis in seen] == [0, *(record.epoch for record in records)]
-    assert verdict == job.verdict
+    assert job.best_epoch is not None
+    kept = next(diagnosis for diagnosis in seen if diagnosis.epoch == job.best_epoch)
+    # The version's verdict is about the best epoch's network, the job's about the last one's.
+    assert f"After epoch {kept.epoch}," in verdict["detail"]
+    assert verdict["epoch"] == job.verdict["epoch"]
     assert held_out is not None
     assert held_out.part == "test"
     assert sum(map(sum, held_out.confusion)) == 30

@@ -60,18 +60,32 @@ def test_sigmoid_is_judged_vanishing_before_training() -> None:
     found = finding("depth", mlp(activation="sigmoid"))
     assert found.status == "fail"
     assert found.detail.startswith("vanishing: ")
-    assert found.layer == 2
+    assert found.layer == 15
 
 
 def test_horizon_of_relu_with_glorot_is_named() -> None:
     found = finding("depth", mlp())
-    assert (found.status, found.value, found.layer) == ("fail", 5.0, 6)
-    assert "the horizon is 5 hidden layers" in found.detail
+    assert (found.status, found.value, found.layer) == ("fail", 6.0, 7)
+    assert "the horizon is 6 hidden layers" in found.detail
 
 
 def test_depth_within_the_horizon_passes() -> None:
-    assert finding("depth", mlp(hidden_layers=5)).status == "pass"
-    assert finding("depth", mlp(hidden_layers=6)).status == "fail"
+    assert finding("depth", mlp(hidden_layers=6)).status == "pass"
+    assert finding("depth", mlp(hidden_layers=7)).status == "fail"
+
+
+def test_shallow_regular_networks_are_not_called_dead() -> None:
+    few = [numeric(f"x{number}", **DESCRIBED) for number in range(4)]
+    assert finding("depth", {"kind": "mlp"}, *few).status == "pass"
+    assert finding("depth", mlp(activation="sigmoid", hidden_layers=2), *few).status == "pass"
+
+
+def test_start_of_relu_is_judged_by_what_relu_needs() -> None:
+    """The first layer of the article's regular network happens to be near it; the 19 others are not."""
+    images = [numeric(f"x{number}", **DESCRIBED) for number in range(784)]
+    found = finding("initializer_tau", mlp(), *images)
+    assert (found.status, found.value, found.layer) == ("warn", 1.0, 2)
+    assert finding("initializer_tau", mlp(initializer="he_normal"), *images).status == "pass"
 
 
 @pytest.mark.parametrize(
@@ -120,6 +134,8 @@ def test_constant_features_are_named_and_left_out_of_the_suggestion() -> None:
     found = next(finding for finding in made.findings if finding.rule == "constant_inputs")
     assert (found.status, found.value) == ("warn", 2.0)
     assert "c0" in found.detail
+    beside_gaps = [*columns[:8], numeric("c0", mean=1.0, std=0.0, min=1.0, max=1.0, unique=1, missing=400)]
+    assert finding("constant_inputs", None, *beside_gaps).value == 0.0
     suggested = made.suggested
     assert suggested is not None
     assert suggested.features == tuple(f"x{number}" for number in range(8))
@@ -142,6 +158,7 @@ def test_rare_categories_are_large_once_standardized() -> None:
 
 def test_narrow_layers_warn() -> None:
     assert finding("fan_in", {"kind": "snn", "units": [64, 4, 64]}).layer == 3
+    assert finding("fan_in", {"kind": "snn", "units": [2000, 4, 64]}).fix == {"#/network/units": [2000, 32, 64]}
     few = [numeric(f"x{number}", **DESCRIBED) for number in range(4)]
     found = finding("fan_in", None, *few)
     assert (found.status, found.value, found.layer, found.fix) == ("warn", 4.0, 1, None)
@@ -152,6 +169,12 @@ def test_learning_rate_is_held_against_what_left_the_domain() -> None:
         network = {"kind": "snn", "hidden_layers": depth, "units": 100}
         return finding("learning_rate", network, training={"optimizer": optimizer, "learning_rate": rate}).status
 
+    for depth, rate in ((20, 7e-4), (12, 1.8e-4), (12, 2e-4), (8, 2.6e-4)):
+        network = {"kind": "snn", "hidden_layers": depth, "units": 100}
+        training = {"optimizer": "nadam", "learning_rate": rate}
+        fix = finding("learning_rate", network, training=training).fix
+        assert fix is not None
+        assert 0 < fix["#/training/learning_rate"] < rate
     assert status(7e-4, 20) == "warn"
     assert status(1e-4, 20) == "pass"
     assert status(7e-4, 4) == "pass"

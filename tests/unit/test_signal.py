@@ -21,7 +21,7 @@ def mlp(**fields: Any) -> NetworkSpec:
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize(("mean", "variance"), [(0.0, 1.0), (0.5, 0.3), (-1.0, 4.0)])
+@pytest.mark.parametrize(("mean", "variance"), [(0.0, 1.0), (0.5, 0.3), (-1.0, 4.0), (3.0, 400.0)])
 def test_moments_of_every_activation_are_those_of_samples(activation: Activation, mean: float, variance: float) -> None:
     samples = 400_000
     z = np.random.default_rng(3).normal(mean, math.sqrt(variance), samples)
@@ -45,8 +45,8 @@ def test_relu_with_glorot_halves_the_second_moment_and_its_horizon_is_named() ->
     assert signal.status == "vanishing"
     second = [layer.variance + layer.mean**2 for layer in signal.layers]
     np.testing.assert_allclose(np.array(second[2:]) / second[1:-1], 0.5)
-    assert signal.horizon == 5
-    assert "layer 6 of 20" in signal.detail
+    assert signal.horizon == 6
+    assert "layer 7 of 20" in signal.detail
 
 
 def test_relu_with_he_keeps_it_and_batch_normalization_too() -> None:
@@ -61,7 +61,13 @@ def test_sigmoid_vanishes_before_it_trains() -> None:
     signal = propagate(mlp(activation="sigmoid"), 784)
     assert signal.status == "vanishing"
     assert signal.gradient_ratio < 1e-9
-    assert (signal.horizon or 0) <= 2
+    assert signal.horizon == 5
+
+
+def test_scale_of_the_inputs_is_no_matter_to_relu() -> None:
+    for variance in (1e-6, 1.0, 1e6):
+        signal = propagate(mlp(initializer="he_normal"), 784, 0.0, variance)
+        assert (signal.status, signal.horizon) == ("stable", None)
 
 
 def test_selu_from_too_large_weights_explodes() -> None:
@@ -73,6 +79,7 @@ def test_selu_from_too_large_weights_explodes() -> None:
 def test_inputs_that_are_not_standardized_count() -> None:
     dim, bright = (propagate(mlp(), 784, mean, 0.01).layers[0].variance for mean in (0.01, 3.0))
     assert dim < 0.02 < bright
+    assert propagate(mlp(activation="tanh", hidden_layers=2), 1000, 0.0, 1e6).gradient_ratio < 0.05
 
 
 @pytest.mark.parametrize(
@@ -91,7 +98,9 @@ def test_prediction_is_what_a_wide_untrained_network_does(fields: dict[str, Any]
     network = spec_of({**WIDE, **fields})
     rows = np.random.default_rng(0).normal(size=(512, 1000)).astype(np.float32)
     seen = look(network, fresh_layers(network, 1000, 10, seed=0), Probe(rows, np.arange(512) % 10, True))
-    for predicted, layer in zip(propagate(network, 1000).layers, seen.layers, strict=True):
+    signal = propagate(network, 1000)
+    assert seen.layers[0].gradient_ratio == pytest.approx(signal.gradient_ratio, rel=0.1)
+    for predicted, layer in zip(signal.layers, seen.layers, strict=True):
         assert layer.tau == pytest.approx(predicted.tau, rel=0.02)
         assert layer.mean == pytest.approx(predicted.mean, abs=max(0.03, 0.1 * abs(predicted.mean)))
         assert layer.variance == pytest.approx(predicted.variance, rel=0.1)

@@ -137,7 +137,7 @@ def everything(database: Database, job_id: str = "job-1") -> dict[str, Any]:
     """All that is stored of a job."""
     found: dict[str, Any] = {"blobs": stored_blobs(database)}
     with database.read() as connection:
-        for which in (table, tables.epochs, tables.events, tables.checkpoints):
+        for which in (table, tables.epochs, tables.diagnostics, tables.events, tables.checkpoints):
             key = which.c.id if which is table else which.c.job_id
             rows = connection.execute(select(which).where(key == job_id).order_by(*which.primary_key)).mappings()
             found[which.name] = [dict(row) for row in rows]

@@ -4,12 +4,17 @@ from collections.abc import Callable
 
 import pytest
 
+from service.domain.diagnostics import Diagnosis, Histograms
 from service.domain.errors import LeaseLost
 from service.domain.jobs import Checkpoint, Claim, EventKind
+from service.domain.verdict import Verdict
 from service.storage import jobs, leases, losses
 from service.storage.database import Connection, Database, database_time
 from tests.factories import measured, progress, saved_state
 from tests.integration.job_life.hands import change, claimed, do, everything, leave, lose, states_of, trained
+
+NOTHING_SEEN = Diagnosis(6, (), Histograms((), ()))
+LEFT = Verdict("left", "left the domain at epoch 6", 6, 1, "tau rose to 3")
 
 
 def harmful(old: Claim) -> dict[str, Callable[[Connection], object]]:
@@ -21,6 +26,7 @@ def harmful(old: Claim) -> dict[str, Callable[[Connection], object]]:
         "progress": lambda connection: leases.record_progress(connection, old, progress(6)),
         "epochs": lambda connection: leases.record(connection, old, progress(6), 1, record_all),
         "state": lambda connection: leases.record(connection, old, progress(6), 1, record_all, saved_state(6)),
+        "looks": lambda connection: leases.record_looks(connection, old, [NOTHING_SEEN], [LEFT]),
         "go back": lambda connection: leases.go_back(connection, old, Checkpoint(2, "0" * 64, 4, 3), "damaged"),
         "split": lambda connection: leases.record_split(connection, old, b"another split"),
         "succeed": lambda connection: leases.succeed(connection, old, best_epoch=1, test_metrics=None, version=1),
