@@ -57,6 +57,8 @@ CMD ["selfnorm", "worker"]
 
 # The last stage is what `docker build` makes without --target.
 FROM runtime AS api
+# Matplotlib keeps its list of fonts there; without a folder that it may write to it would make it anew in every process.
+ENV MPLCONFIGDIR=/tmp/matplotlib
 COPY --from=api-builder /opt/venv /opt/venv
 USER 10001:10001
 EXPOSE 8000
