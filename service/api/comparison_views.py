@@ -80,8 +80,9 @@ class ComparisonView(ComparisonItemView):
     """What the result says, in words."""
 
     @classmethod
-    def whole(cls, found: FullComparison, result: ComparisonResult | None) -> "ComparisonView":
+    def whole(cls, found: FullComparison) -> "ComparisonView":
         """Show a comparison with its jobs and its result."""
+        result = found.result
         return cls(
             **dict(ComparisonItemView.of(found.comparison)),
             jobs=[ComparedJobView.of(job) for job in found.jobs],
@@ -112,4 +113,4 @@ class ValidatedComparisonView(View):
 def submitted(found: FullComparison) -> StoredAnswer:
     """Answer that a comparison has been made."""
     headers = {"Location": f"/comparisons/{found.comparison.id}", "Retry-After": str(RETRY_AFTER_SECONDS)}
-    return StoredAnswer(202, headers, ComparisonView.whole(found, None).model_dump_json().encode())
+    return StoredAnswer(202, headers, ComparisonView.whole(found).model_dump_json().encode())

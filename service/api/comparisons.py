@@ -11,16 +11,14 @@ from service.api.comparison_views import ComparisonItemView, ComparisonView, Val
 from service.api.dependencies import (
     KeyedDependency,
     PageDependency,
-    Services,
     ServicesDependency,
     StrictRoute,
     answer_of,
 )
 from service.api.plots import PLOT_RESPONSES, drawn, plot_form
 from service.api.views import PageView
-from service.api.waiting import WaitParameter, tagged, wait_for
+from service.api.waiting import WaitParameter, has_tag, wait_for
 from service.domain.comparison_spec import ComparisonSpec
-from service.domain.jobs import JobState
 from service.use_cases import comparisons
 from service.use_cases.comparison_plots import COMPARISON_PLOT_NAMES, find_comparison_plot, known_comparison_plot
 from service.use_cases.comparisons import FullComparison
@@ -74,9 +72,13 @@ async def get_comparison(
     comparison_id: str, request: Request, services: ServicesDependency, wait: WaitParameter = 0
 ) -> Response:
     """Read a comparison with its result, as far as its jobs have come."""
-    found = await wait_for(services, lambda: comparisons.get_comparison(services.database, comparison_id), wait)
-    view = await run_in_threadpool(_whole, services, found)
-    return tagged(request, view.model_dump_json().encode())
+    if wait:
+        await wait_for(services, lambda: comparisons.get_comparison(services.database, comparison_id), wait)
+    etag = _etag(await run_in_threadpool(comparisons.comparison_sha256, services.database, comparison_id))
+    if has_tag(request, etag):
+        return Response(status_code=304, headers={"ETag": etag})
+    found = await run_in_threadpool(comparisons.look_at_comparison, services.database, comparison_id)
+    return await run_in_threadpool(_shown, found, 200, {"ETag": _etag(found.sha256 or "")})
 
 
 @router.get("/{comparison_id}/plots/{name}", response_class=Response, responses=PLOT_RESPONSES)
@@ -99,14 +101,14 @@ async def comparison_plot(
 @router.post(
     "/{comparison_id}/cancel",
     status_code=202,
-    responses={200: {"model": ComparisonView, "description": "Cancelled already"}},
+    response_model=ComparisonView,
+    responses={200: {"model": ComparisonView, "description": "All jobs have ended already, some as cancelled"}},
 )
-def cancel(comparison_id: str, services: ServicesDependency, response: Response) -> ComparisonView:
+def cancel(comparison_id: str, services: ServicesDependency) -> Response:
     """Ask that all of a comparison's jobs end without a model."""
-    before = comparisons.get_comparison(services.database, comparison_id)
-    found = comparisons.cancel_comparison(services.database, comparison_id)
-    response.status_code = 200 if before.state == JobState.CANCELLED else 202
-    return _whole(services, found)
+    was_unfinished = comparisons.cancel_comparison(services.database, comparison_id)
+    found = comparisons.look_at_comparison(services.database, comparison_id)
+    return _shown(found, 202 if was_unfinished else 200)
 
 
 @router.delete("/{comparison_id}", status_code=204)
@@ -115,5 +117,9 @@ def delete(comparison_id: str, services: ServicesDependency) -> None:
     comparisons.delete_comparison(services.database, comparison_id)
 
 
-def _whole(services: Services, found: FullComparison) -> ComparisonView:
-    return ComparisonView.whole(found, comparisons.comparison_result(services.database, found.comparison))
+def _shown(found: FullComparison, status: int, headers: dict[str, str] | None = None) -> Response:
+    return Response(ComparisonView.whole(found).model_dump_json(), status, headers, media_type="application/json")
+
+
+def _etag(sha256: str) -> str:
+    return f'"{sha256[:32]}"'

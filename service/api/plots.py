@@ -72,7 +72,7 @@ def plot_form(request: Request, name: str) -> tuple[str, PlotForm]:
 
 
 async def drawn(request: Request, services: Services, plot: Plot) -> Response:
-    """Answer with a picture, drawn when its turn comes; or with 304, and without drawing, where the client has it.
+    """Answer with a picture, read and drawn when its turn comes; or with 304, and neither, where the client has it.
 
     Raises:
         NothingToDraw: what it shows is not there, or not yet.
@@ -80,8 +80,9 @@ async def drawn(request: Request, services: Services, plot: Plot) -> Response:
     headers = {"ETag": f'"{plot.sha256[:32]}"', "Vary": "Accept"}
     if has_tag(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    content = await to_thread.run_sync(plot.draw, limiter=services.drawing)
+    picture = await to_thread.run_sync(plot.draw, limiter=services.drawing)
+    headers["ETag"] = f'"{picture.sha256[:32]}"'
     headers["X-Content-Type-Options"] = "nosniff"
     if plot.form == "svg":
         headers["Content-Security-Policy"] = SVG_POLICY
-    return Response(content, media_type=MEDIA_TYPES[plot.form], headers=headers)
+    return Response(picture.content, media_type=MEDIA_TYPES[plot.form], headers=headers)

@@ -1,6 +1,6 @@
 """What the article claims of its three experiments, beside what a comparison measured."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.domain.comparison_spec import PresetName
@@ -39,16 +39,17 @@ class Claim:
 
 
 def claims_of(
-    preset: PresetName, outcomes: Mapping[str, Mapping[int, JobOutcome]], learned: Set[tuple[str, int]]
+    preset: PresetName,
+    outcomes: Mapping[str, Mapping[int, JobOutcome]],
+    has_learned: Callable[[JobOutcome], bool],
 ) -> list[Claim]:
     """Hold the article's claims against outcomes by arm and seed, of which all have succeeded.
 
-    ``learned`` names arms and seeds that came far enough from guessing for their epochs to mean something.
+    ``has_learned`` says whether one came far enough from guessing for its epochs to mean something.
     """
     snn, regular = outcomes.get(SNN, {}), outcomes.get(REGULAR, {})
-    seeds = [seed for seed in snn if seed in regular]
-    fit = [seed for seed in seeds if (SNN, seed) in learned and (REGULAR, seed) in learned]
-    twins = Twins([(snn[seed], regular[seed]) for seed in seeds], [(snn[seed], regular[seed]) for seed in fit])
+    pairs = [(snn[seed], regular[seed]) for seed in snn if seed in regular]
+    twins = Twins(pairs, [pair for pair in pairs if all(map(has_learned, pair))])
     return [_held(claim, claimed, measure(twins)) for claim, claimed, measure in _CLAIMS[preset]]
 
 

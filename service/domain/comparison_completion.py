@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from service.domain import features
+from service.domain.comparison_article import is_articles, job_spec
 from service.domain.comparison_presets import DEFAULT_LAYERS, DEFAULT_UNITS, networks_of, with_preset
 from service.domain.comparison_spec import MAX_JOBS, ComparisonSpec, SharedTraining
+from service.domain.comparison_warnings import warnings_of
 from service.domain.comparisons import Arm, Ground, arms_of
 from service.domain.completion import CompletedSpec, complete_spec
 from service.domain.datasets import Column, Dataset
@@ -75,16 +77,23 @@ def complete_comparison(asked: ComparisonSpec, dataset: Dataset, limits: Limits)
     if found:
         raise InvalidSpec(found)
     first = completed[arms[0].name]
-    ground = _ground(first, dataset)
+    moments = dict(_moments(arms, completed))
+    ground = _ground(first, dataset, moments, is_articles=is_articles(spec, dataset, limits, completed))
+    found += _collisions(arms, first.spec.model or "")
     if ground.validation_rows == 0 and ground.test_rows == 0:
         detail = "leaves no row to compare the arms by; take a validation_fraction or a test_fraction above 0"
-        raise InvalidSpec([Violation("#/training/validation_fraction", detail)])
+        found.append(Violation("#/training/validation_fraction", detail))
+    if found:
+        raise InvalidSpec(found)
+    whole = {arm.base: completed[arm.name].spec.network for arm in arms}
+    said = [warning for one in completed.values() for warning in one.warnings]
+    said += warnings_of(networks, whole, first.spec.training, dataset)
     return CompletedComparison(
-        spec=_written_out(spec, first.spec, networks, arms, completed),
+        spec=_written_out(spec, first.spec, whole),
         ground=ground,
         jobs=tuple(_jobs(spec, arms, completed)),
         training_seconds=sum(one.cost.training_seconds for one in completed.values()) * len(spec.seeds),
-        warnings=tuple(dict.fromkeys(said for one in completed.values() for said in one.warnings)),
+        warnings=tuple(dict.fromkeys(said)),
     )
 
 
@@ -158,18 +167,12 @@ def _complete_arms(
     for arm in arms:
         network = networks[arm.base].model_copy(update={} if arm.depth is None else {"hidden_layers": arm.depth})
         try:
-            completed[arm.name] = complete_spec(_job_spec(spec, network), dataset, limits)
+            completed[arm.name] = complete_spec(job_spec(spec, network), dataset, limits)
         except InvalidSpec as error:
             moved = [_moved(violation, arm.base) for violation in error.violations]
             found += [violation for violation in moved if violation.pointer not in seen]
             seen |= {violation.pointer for violation in moved}
     return completed
-
-
-def _job_spec(spec: ComparisonSpec, network: NetworkSpec) -> JobSpec:
-    shared = ("dataset", "target", "features", "task", "preparation", "model", "tags")
-    values = {name: getattr(spec, name) for name in shared}
-    return JobSpec.model_construct(**values, network=network, training=spec.training.seeded(spec.seeds[0]))
 
 
 def _moved(violation: Violation, arm: str) -> Violation:
@@ -183,7 +186,9 @@ def _pointer(arm: str) -> str:
     return f"#/arms/{pointer_step(arm)}"
 
 
-def _ground(first: CompletedSpec, dataset: Dataset) -> Ground:
+def _ground(
+    first: CompletedSpec, dataset: Dataset, moments: dict[str, tuple[float, float]], *, is_articles: bool
+) -> Ground:
     target = dataset.column(first.spec.target or "")
     assert target is not None, "a completed spec has a target"
     sizes = expected_sizes(dataset, first.spec.training, target)
@@ -195,6 +200,8 @@ def _ground(first: CompletedSpec, dataset: Dataset) -> Ground:
         test_rows=sizes.test,
         inputs=features.encoded_width(columns, first.spec.preparation),
         guess=_guess(target, first.spec.task),
+        moments=moments,
+        is_articles=is_articles,
     )
 
 
@@ -206,19 +213,34 @@ def _guess(target: Column, task: Task | None) -> float:
     return max(by_size, 1 / (target.unique or 2))
 
 
-def _written_out(
-    spec: ComparisonSpec,
-    job: JobSpec,
-    networks: dict[str, NetworkSpec],
-    arms: tuple[Arm, ...],
-    completed: dict[str, CompletedSpec],
-) -> ComparisonSpec:
+def _moments(arms: tuple[Arm, ...], completed: dict[str, CompletedSpec]) -> Iterator[tuple[str, tuple[float, float]]]:
+    for arm in arms:
+        inputs = completed[arm.name].inputs
+        if inputs is not None and inputs.mean is not None and inputs.variance is not None:
+            yield arm.base, (inputs.mean, inputs.variance)
+
+
+def _collisions(arms: tuple[Arm, ...], model: str) -> Iterator[Violation]:
+    """Name arms whose models would be called as those of another: names are cut to their greatest length."""
+    names: dict[str, Arm] = {}
+    found: dict[str, Violation] = {}
+    for arm in arms:
+        other = names.setdefault(model_name(model, arm.name), arm)
+        if other is not arm:
+            detail = "gives its models the name that those of another arm have, for names end after"
+            pointer = _pointer(arm.base)
+            found[pointer] = Violation(
+                pointer, f"{detail} {MAX_NAME} characters; take a shorter one, or a shorter model"
+            )
+    yield from found.values()
+
+
+def _written_out(spec: ComparisonSpec, job: JobSpec, whole: dict[str, NetworkSpec]) -> ComparisonSpec:
     """Return the spec with everything written out; arms of a depth sweep leave their depth open, which depths says."""
-    whole = {arm.base: completed[arm.name].spec.network for arm in arms}
     if spec.depths is not None:
         whole = {name: network.model_copy(update={"hidden_layers": None}) for name, network in whole.items()}
     shared = ("target", "features", "task", "preparation", "model")
-    default = DEFAULT_REFERENCE if DEFAULT_REFERENCE in networks else next(iter(networks))
+    default = DEFAULT_REFERENCE if DEFAULT_REFERENCE in whole else next(iter(whole))
     return spec.model_copy(
         update={name: getattr(job, name) for name in shared}
         | {"arms": whole, "hidden_layers": None, "units": None, "dropout": None}

@@ -37,11 +37,16 @@ AI. It does not say how many rows validate, nor with which seeds.
 
 
 def with_preset(spec: ComparisonSpec) -> ComparisonSpec:
-    """Fill in what the preset says and the spec does not, field by field, also within ``training``."""
+    """Fill in what the preset says and the spec does not, field by field, also within ``training``.
+
+    A null is said, where it means something: no early stopping. No data set means the preset's.
+    """
     if spec.preset is None:
         return spec
     preset = PRESETS[spec.preset]
     given = {name: getattr(spec, name) for name in spec.model_fields_set}
+    if spec.dataset is None:
+        given.pop("dataset", None)
     training = {name: getattr(spec.training, name) for name in spec.training.model_fields_set}
     return preset.model_copy(update=given | {"training": preset.training.model_copy(update=training)})
 

@@ -11,6 +11,7 @@ from pydantic import (
     TypeAdapter,
     WithJsonSchema,
 )
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from service.domain.bounds import NAME_PATTERN, Between, Frozen, JsonArray, Name, NameFormat
@@ -101,7 +102,7 @@ def _refuse_seed(_value: Any) -> int:
 class SharedTraining(TrainingSpec):
     """How every arm is trained; each job has a seed of its own."""
 
-    seed: Annotated[int, BeforeValidator(_refuse_seed), Field(exclude=True)] = 0
+    seed: Annotated[SkipJsonSchema[int], BeforeValidator(_refuse_seed), Field(exclude=True)] = 0
     """Not to be given: ``seeds`` is the list of them."""
 
     @classmethod
@@ -123,7 +124,7 @@ class ComparisonSpec(Frozen):
     preset: PresetName | None = None
     """One of the article's experiments; it gives every field that is not given here, also within ``training``."""
     dataset: Annotated[str | None, Field(min_length=1, max_length=100)] = None
-    """Id of a stored data set, or the name of a built-in one; only a preset can do without."""
+    """Id of a stored data set, or the name of a built-in one; null: the preset's, without a preset it is required."""
     target: Annotated[str | None, Field(min_length=1, max_length=1000)] = None
     """The column to predict; a built-in data set knows its own."""
     features: Annotated[tuple[str, ...], JsonArray, Field(min_length=1, max_length=MAX_FEATURES)] | None = None

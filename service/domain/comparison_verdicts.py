@@ -23,7 +23,7 @@ class Pair:
     unmeasured: int
     """Seeds left out because a job of theirs, which succeeded, has no finite value."""
     waiting: int
-    """Seeds whose jobs have not both ended."""
+    """Seeds of which a job has not ended, and none has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class ArmTest:
     unmeasured: int
     """Seeds of which both jobs succeeded, and one has no finite value."""
     waiting: int
-    """Seeds of which a job has not ended."""
+    """Seeds of which a job has not ended, and none has failed."""
 
 
 def is_higher_better(metric: str) -> bool:
@@ -133,13 +133,12 @@ def _tested(pair: Pair, ground: Ground, arms: int) -> ArmTest:
 def _decided(test: ArmTest, corrected: float) -> ArmTest:
     if test.p is None or test.difference is None:
         return test
-    test = replace(test, corrected_p=corrected)
     if test.waiting or corrected >= SIGNIFICANCE:
-        return test
+        return replace(test, corrected_p=corrected)
     arm_is_better = (test.difference > 0) == is_higher_better(test.metric)
     better = test.arm if arm_is_better else test.reference
     # Holm corrects a later arm for fewer: it may have shown something with fewer seeds than all arms together need.
-    return replace(test, significant=True, better=better, enough_seeds=True)
+    return replace(test, corrected_p=corrected, significant=True, better=better, enough_seeds=True)
 
 
 def _turned(test: ArmTest) -> ArmTest:
@@ -193,5 +192,5 @@ def _counted(test: ArmTest) -> str:
 
 
 def _number(value: float) -> str:
-    """Write a number with three digits that count, or whole where it has more before the point; %g from a million on."""
+    """Write a number with three digits that count, or whole below a million where it has more before the point."""
     return f"{value:,.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:.3g}"

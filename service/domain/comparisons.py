@@ -1,7 +1,7 @@
 """What a comparison is: its arms and jobs, its state, and what its jobs measured; knows nothing of how it is stored."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -38,6 +38,11 @@ class Ground:
     guess: float
     """The level metric of a network that has learned nothing: of ``val_accuracy``, the share of the largest class where
     it is known, else that of one class; of ``val_r2``, 0."""
+    moments: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Mean and variance of what the first layer of an arm takes, by the arm's base, where they are known."""
+    is_articles: bool = False
+    """Whether data set, SNN, regular network and training are those of the article's experiment that the preset names,
+    so that its claims are about them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,8 @@ class ComparedJob:
     seed: int
     id: str
     state: JobState
+    epoch: int = 0
+    """How many epochs have ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +95,7 @@ class Comparison:
     @property
     def state(self) -> JobState:
         """How it stands, by the states of its jobs."""
-        return state_of(self.counts)
+        return state_of(self.counts, has_started=self.started_at is not None)
 
     @property
     def total(self) -> int:
@@ -101,15 +108,14 @@ class Comparison:
         return sum(count for state, count in self.counts.items() if state.is_final)
 
 
-def state_of(counts: Mapping[JobState, int]) -> JobState:
-    """Return the state of a comparison with so many jobs in each state.
+def state_of(counts: Mapping[JobState, int], *, has_started: bool) -> JobState:
+    """Return the state of a comparison with so many jobs in each state, of which one has begun, or none.
 
-    ``queued`` while no job has begun, ``running`` while any has not ended; then ``succeeded`` where all jobs have, else
-    ``failed`` where one has, else ``cancelled``: some were cancelled and none failed.
+    While any has not ended, ``queued`` where none has begun, else ``running``: also where all that have begun wait
+    again. Then ``succeeded`` where all jobs have, else ``failed`` where one has, else ``cancelled``: some were
+    cancelled and none failed.
     """
     states = {state for state, count in counts.items() if count}
-    if states <= {JobState.QUEUED, JobState.PAUSED}:
-        return JobState.QUEUED
     if not all(state.is_final for state in states):
-        return JobState.RUNNING
+        return JobState.RUNNING if has_started else JobState.QUEUED
     return next(state for state in (JobState.FAILED, JobState.CANCELLED, JobState.SUCCEEDED) if state in states)

@@ -62,8 +62,8 @@ def paired_test(
     plain paired t-test, but that p is never below ``least_p``.
 
     Where all differences are the same there is no variation to hold them against: all 0 have p = 1, others ``least_p``,
-    and there is no interval. Neither is there for so few pairs that p cannot be below 5 %: it would leave 0 out beside a
-    p that does not.
+    and there is no interval. Neither is there for so few pairs that p cannot be below 5 %: it might leave 0 out, and p
+    says that it must not.
     """
     count = len(first)
     if count < 2:

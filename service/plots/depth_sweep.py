@@ -1,6 +1,7 @@
 """How good each arm is by its number of hidden layers, and from which depth on theory gives it up."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,6 +25,9 @@ from service.plots.scales import Numbers, numbers
 
 Scores = Mapping[int, Sequence[float | None]]
 
+LEFT = 0.8
+"""Of the least depth: where a horizon of 0 is drawn."""
+
 
 @picture
 def depth_sweep(scores: Mapping[str, Scores], horizons: Mapping[str, int | None], metric: str) -> Figure:
@@ -40,14 +44,11 @@ def depth_sweep(scores: Mapping[str, Scores], horizons: Mapping[str, int | None]
     figure = new_figure(TWO_COLUMNS * 0.75, 3.0)
     axes = figure.subplots()
     handles = [_draw_arm(axes, number, arm, table) for number, (arm, table) in enumerate(tables.items())]
-    for number, arm in enumerate(tables):
-        if (horizon := horizons.get(arm)) is not None:
-            axes.axvline(horizon, color=colour(number), linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-    if any(horizons.get(arm) is not None for arm in tables):
-        handles.append(Line2D([], [], color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), label="predicted horizon"))
+    depths = sorted({depth for table in tables.values() for depth in table})
+    handles += _draw_horizons(axes, {number: horizons.get(arm) for number, arm in enumerate(tables)}, depths)
     if any(np.isnan(values).any() for table in tables.values() for values in table.values()):
         handles.append(Line2D([], [], color=GREY, linestyle="", marker="x", label="no score: failed or diverged"))
-    _label(axes, sorted({depth for table in tables.values() for depth in table}), metric)
+    _label(axes, depths, metric)
     legend_below(figure, handles)
     return figure
 
@@ -64,6 +65,17 @@ def _draw_arm(axes: Axes, number: int, arm: str, table: Mapping[int, Numbers]) -
             axes.plot([depth], [0.02 + 0.03 * number], color=shade, marker="x", linestyle="", transform=bottom)
     line: Line2D = axes.plot(depths, means, color=shade, label=named(arm))[0]
     return Line2D([], [], color=line.get_color(), marker=mark, markersize=3, label=line.get_label())
+
+
+def _draw_horizons(axes: Axes, horizons: Mapping[int, int | None], depths: list[int]) -> list[Line2D]:
+    """Draw the horizons by number of the arm, left of all else where one is 0, which a logarithmic axis has not."""
+    known = {number: horizon for number, horizon in horizons.items() if horizon is not None}
+    left = min(depths + [horizon for horizon in known.values() if horizon]) * LEFT
+    style: dict[str, Any] = {"linewidth": 0.9, "linestyle": (0, (4, 3))}
+    for number, horizon in known.items():
+        axes.axvline(horizon or left, color=colour(number), zorder=1, **style)
+    at_the_left = "" if all(known.values()) else "; at the left: 0"
+    return [Line2D([], [], color=GREY, label=f"predicted horizon{at_the_left}", **style)] if known else []
 
 
 def _label(axes: Axes, depths: Sequence[int], metric: str) -> None:

@@ -8,10 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from service.domain.diagnostics import Diagnosis, Histogram
+from service.domain.diagnostics import Histogram
 from service.domain.errors import NothingToDraw
 from service.plots.figures import INK, ONE_COLUMN, new_figure, picture
 from service.plots.scales import Numbers, evenly
+
+Seen = Sequence[tuple[int, Histogram]]
+"""How one layer was distributed, by epoch."""
 
 MAX_RIDGES = 25
 HEIGHT = 4.0
@@ -24,29 +27,28 @@ RARE = 1e-3
 
 
 @picture
-def weights(diagnoses: Sequence[Diagnosis], layer: int) -> Figure:
+def weights(seen: Seen, layer: int) -> Figure:
     """Draw how a layer's weights, from layer 1 on, were distributed after some epochs.
 
     Raises:
         NothingToDraw: no epoch of this layer has been looked at.
     """
-    return _ridges(diagnoses, layer, "weights")
+    return _ridges(seen, layer, "weights")
 
 
 @picture
-def activation_histograms(diagnoses: Sequence[Diagnosis], layer: int) -> Figure:
+def activation_histograms(seen: Seen, layer: int) -> Figure:
     """Draw how a layer's activations, from layer 1 on, were distributed after some epochs.
 
     Raises:
         NothingToDraw: no epoch of this layer has been looked at.
     """
-    return _ridges(diagnoses, layer, "activations")
+    return _ridges(seen, layer, "activations")
 
 
-def _ridges(diagnoses: Sequence[Diagnosis], layer: int, kind: Literal["weights", "activations"]) -> Figure:
+def _ridges(seen: Seen, layer: int, kind: Literal["weights", "activations"]) -> Figure:
     """Draw the first epoch at the back, above, and every later one before it."""
-    found = [(one.epoch, getattr(one.histograms, kind)[layer - 1 : layer]) for one in diagnoses if layer >= 1]
-    known = [(epoch, one[0]) for epoch, one in found if one and sum(one[0].counts)]
+    known = [(epoch, one) for epoch, one in seen if sum(one.counts)]
     if not known:
         raise NothingToDraw(f"no {kind} of layer {layer} are stored", "they are, from the first epoch on")
     chosen = [known[place] for place in evenly(len(known), MAX_RIDGES)]

@@ -9,10 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from numpy.typing import NDArray
 
 from service.domain.comparison_verdicts import is_higher_better
+from service.domain.curves import Curves
 from service.domain.errors import NothingToDraw
-from service.domain.jobs import EpochRecord
 from service.plots.figures import (
     GREY,
     INK,
@@ -25,10 +26,10 @@ from service.plots.figures import (
     new_figure,
     picture,
 )
-from service.plots.measures import MAIN, known_metrics, plain
-from service.plots.scales import Numbers, decade_axis, epoch_axis, numbers, outline
+from service.plots.measures import chosen_metrics, known_metrics
+from service.plots.scales import Numbers, decade_axis, epoch_axis, finite, outline
 
-Runs = Sequence[Sequence[EpochRecord]]
+Runs = Sequence[Curves]
 
 ONE_PANEL = 6.0
 """Inches, for the names of arms below take more room than a column."""
@@ -42,37 +43,41 @@ LOWEST_R2 = -1.0
 class _Curve:
     """A metric of one arm, epoch by epoch; NaN where no seed has it."""
 
+    epochs: NDArray[np.int64]
     mean: Numbers
     deviation: Numbers
     """Over the seeds that have the epoch."""
     common: int
-    """Epochs that every seed has."""
+    """How many of the epochs every seed has."""
 
 
 @picture
 def learning_curves(
-    arms: Mapping[str, Runs], metric: str | None = None, best_epochs: Mapping[str, int] | None = None
+    arms: Mapping[str, Runs],
+    metric: str | None = None,
+    best_epochs: Mapping[str, int] | None = None,
+    notes: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Draw arms by name; each is a list of seeds, each seed its epochs from 1 on, of which there may be fewer.
+    """Draw arms by name, each a list of seeds, of which some may have fewer epochs than others.
 
     ``metric`` is a name such as ``loss`` or ``val_accuracy``, None for the loss and what tells most beside it.
     ``best_epochs`` are marked; for an arm that has none there, the best epoch of the mean over its seeds is,
-    among those epochs that every seed has.
+    among those epochs that every seed has. ``notes`` are said beside the names of arms.
 
     Raises:
         NothingToDraw: no arm has an epoch with this metric.
     """
-    kept = {arm: [run for run in runs if run] for arm, runs in arms.items()}
+    kept = {arm: [run for run in runs if run.epochs.size] for arm, runs in arms.items()}
     kept = {arm: runs for arm, runs in kept.items() if runs}
-    names = known_metrics(run for runs in kept.values() for run in runs)
-    chosen = [name for name in MAIN if name in names] if metric is None else [plain(metric)]
-    if not chosen or not set(chosen) <= set(names):
+    names = known_metrics(name for runs in kept.values() for run in runs for name in run.values)
+    chosen = chosen_metrics(names, metric)
+    if not chosen:
         missing = "no epoch has ended" if metric is None or not names else f"no epoch has {named(metric)}"
         raise NothingToDraw(missing, "curves begin with the first epoch")
     figure = new_figure(TWO_COLUMNS if len(chosen) > 1 else ONE_PANEL, 2.7)
     panels = figure.subplots(1, len(chosen), squeeze=False)[0]
     best = [_draw_metric(axes, kept, name, best_epochs or {}) for axes, name in zip(panels, chosen, strict=True)]
-    legend_below(figure, _legend(kept, best))
+    legend_below(figure, _legend(kept, best, notes or {}))
     return figure
 
 
@@ -82,54 +87,57 @@ def _draw_metric(axes: Axes, arms: Mapping[str, Runs], name: str, best_epochs: M
     for number, (arm, runs) in enumerate(arms.items()):
         training, validation = _curve(runs, name), _curve(runs, f"val_{name}")
         main = validation if np.isfinite(validation.mean).any() else training
-        _draw_line(axes, training.mean, colour(number), linewidth=0.8, linestyle=(0, (3, 1.5)), alpha=0.8)
-        _draw_line(axes, validation.mean, colour(number))
+        _draw_line(axes, training, colour(number), linewidth=0.8, linestyle=(0, (3, 1.5)), alpha=0.8)
+        _draw_line(axes, validation, colour(number))
         if len(runs) > 1:
             _draw_band(axes, main, colour(number))
         best.append(best_epochs.get(arm) or _best(main, name))
-        _mark(axes, main.mean, best[-1], number)
+        _mark(axes, main, best[-1], number)
         drawn += [training.mean, validation.mean]
     _scale(axes, name, np.concatenate(drawn))
-    epoch_axis(axes, [1, max(len(run) for runs in arms.values() for run in runs)])
+    epoch_axis(axes, [1, *(int(run.epochs[-1]) for runs in arms.values() for run in runs)])
     return best
 
 
 def _curve(runs: Runs, name: str) -> _Curve:
-    longest = max(len(run) for run in runs)
-    table = np.full((len(runs), longest), np.nan)
+    epochs = np.unique(np.concatenate([run.epochs for run in runs]))
+    table = np.full((len(runs), len(epochs)), np.nan)
     for row, run in zip(table, runs, strict=True):
-        row[: len(run)] = numbers(record.metrics.get(name) for record in run)
+        if name in run.values:
+            row[np.searchsorted(epochs, run.epochs)] = finite(run.values[name])
     known = np.isfinite(table).any(axis=0)
-    mean, deviation = np.full(longest, np.nan), np.full(longest, np.nan)
+    mean, deviation = np.full(len(epochs), np.nan), np.full(len(epochs), np.nan)
     mean[known], deviation[known] = np.nanmean(table[:, known], axis=0), np.nanstd(table[:, known], axis=0)
-    return _Curve(mean, deviation, min(len(run) for run in runs))
+    common = int(np.searchsorted(epochs, min(run.epochs[-1] for run in runs), side="right"))
+    return _Curve(epochs, mean, deviation, common)
 
 
 def _best(curve: _Curve, name: str) -> int | None:
     values = curve.mean[: curve.common]
     if not np.isfinite(values).any():
         return None
-    return 1 + int(np.nanargmax(values) if is_higher_better(name) else np.nanargmin(values))
+    return int(curve.epochs[np.nanargmax(values) if is_higher_better(name) else np.nanargmin(values)])
 
 
-def _draw_line(axes: Axes, values: Numbers, shade: str, **style: Any) -> None:
-    if np.isfinite(values).any():
-        kept = outline(values)
-        mark = "o" if len(values) == 1 else None
-        axes.plot(kept + 1, values[kept], color=shade, marker=mark, markersize=2.5, **style)
+def _draw_line(axes: Axes, curve: _Curve, shade: str, **style: Any) -> None:
+    if np.isfinite(curve.mean).any():
+        kept = outline(curve.mean)
+        mark = "o" if len(curve.epochs) == 1 else None
+        axes.plot(curve.epochs[kept], curve.mean[kept], color=shade, marker=mark, markersize=2.5, **style)
 
 
 def _draw_band(axes: Axes, curve: _Curve, shade: str) -> None:
     low, high = curve.mean - curve.deviation, curve.mean + curve.deviation
     kept = np.union1d(outline(low), outline(high))
-    axes.fill_between(kept + 1, low[kept], high[kept], color=shade, alpha=0.18, linewidth=0)
+    axes.fill_between(curve.epochs[kept], low[kept], high[kept], color=shade, alpha=0.18, linewidth=0)
 
 
-def _mark(axes: Axes, values: Numbers, epoch: int | None, number: int) -> None:
-    if epoch is not None and epoch <= len(values):
+def _mark(axes: Axes, curve: _Curve, epoch: int | None, number: int) -> None:
+    places = np.flatnonzero(curve.epochs == epoch)
+    if epoch is not None and places.size:
         axes.plot(
             [epoch],
-            [values[epoch - 1]],
+            [curve.mean[places[0]]],
             marker=marker(number),
             markersize=5,
             color=colour(number),
@@ -152,14 +160,15 @@ def _scale(axes: Axes, name: str, values: Numbers) -> None:
         decade_axis(axes, known)
 
 
-def _legend(arms: Mapping[str, Runs], best: Sequence[Sequence[int | None]]) -> list[Any]:
+def _legend(arms: Mapping[str, Runs], best: Sequence[Sequence[int | None]], notes: Mapping[str, str]) -> list[Any]:
     """Name arms with their best epochs, then what the kinds of lines mean."""
     handles: list[Any] = []
     for number, arm in enumerate(arms):
         epochs = dict.fromkeys(found[number] for found in best)
         text = " / ".join("none" if epoch is None else f"{epoch:,}" for epoch in epochs)
+        note = f" ({notes[arm]})" if arm in notes else ""
         mark: dict[str, Any] = {"marker": marker(number), "markeredgecolor": "white", "markersize": 5}
-        handles.append(Line2D([], [], color=colour(number), label=f"{named(arm)}, best epoch {text}", **mark))
+        handles.append(Line2D([], [], color=colour(number), label=f"{named(arm)}{note}, best epoch {text}", **mark))
     handles.append(Line2D([], [], color=INK, label="validation"))
     handles.append(Line2D([], [], color=INK, linewidth=0.8, linestyle=(0, (3, 1.5)), label="training"))
     if any(len(runs) > 1 for runs in arms.values()):

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-from service.domain.jobs import EpochRecord
-
 LABELS = {
     "loss": "loss",
     "accuracy": "accuracy",
@@ -22,7 +20,18 @@ def plain(metric: str) -> str:
     return metric.removeprefix("val_").removeprefix("test_")
 
 
-def known_metrics(runs: Iterable[Sequence[EpochRecord]]) -> list[str]:
-    """Return what the first epoch of each run measured, without the names of parts."""
-    names = (plain(name) for run in runs for record in run[:1] for name in record.metrics)
-    return [name for name in dict.fromkeys(names) if not name.endswith("_not_finite")]
+def known_metrics(measured: Iterable[str]) -> list[str]:
+    """Return the metrics among what epochs have measured, without the names of parts."""
+    return [name for name in dict.fromkeys(map(plain, measured)) if not name.endswith("_not_finite")]
+
+
+def chosen_metrics(known: Sequence[str], metric: str | None) -> list[str]:
+    """Return what to draw of the metrics that are known: the one that is named, else what tells most."""
+    if metric is None:
+        return [name for name in MAIN if name in known]
+    return [plain(metric)] if plain(metric) in known else []
+
+
+def parts(metrics: Iterable[str]) -> list[str]:
+    """Return metrics as epochs have them: of the training rows and of the validation rows."""
+    return [part + name for name in metrics for part in ("", "val_")]

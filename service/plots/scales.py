@@ -23,10 +23,12 @@ RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 def numbers(values: Iterable[object]) -> Numbers:
     """Return measured values as numbers; NaN for what is none, or not finite; what is absurdly far is nearer."""
-    found = [float(one) if isinstance(one, int | float) else math.nan for one in values]
-    array = np.array(found, dtype=np.float64)
-    array[~np.isfinite(array)] = np.nan
-    return np.clip(array, -FARTHEST, FARTHEST)
+    return finite(np.array([float(one) if isinstance(one, int | float) else math.nan for one in values]))
+
+
+def finite(values: Numbers) -> Numbers:
+    """Return numbers with NaN for what is not finite; what is absurdly far is nearer."""
+    return np.clip(np.where(np.isfinite(values), values, np.nan), -FARTHEST, FARTHEST)
 
 
 def evenly(count: int, most: int) -> list[int]:

@@ -1,20 +1,18 @@
 """Comparisons: added, read, listed, cancelled, deleted; their state is that of their jobs."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, select
 
-from service.domain.comparisons import ComparedJob, Comparison, Ground, JobOutcome
+from service.domain.comparisons import ComparedJob, Comparison, Ground
 from service.domain.errors import ComparisonIsFinal, ComparisonIsNotFinal, UnknownComparison
-from service.domain.jobs import EpochRecord, JobKind, JobState
+from service.domain.jobs import JobKind, JobState
 from service.storage import jobs, pages
-from service.storage.tables import comparison_jobs, comparisons, epochs
+from service.storage.tables import comparison_jobs, comparisons
 from service.storage.tables import jobs as job_table
 
-EPOCHS_AT_ONCE = 2000
 _OWN_JOB = job_table.c.id == comparison_jobs.c.job_id
 
 
@@ -49,73 +47,40 @@ def get(connection: Connection, comparison_id: str) -> Comparison:
     Raises:
         UnknownComparison: there is none with this id.
     """
-    row = connection.execute(select(comparisons).where(comparisons.c.id == comparison_id)).mappings().first()
-    if row is None:
+    rows = connection.execute(select(comparisons).where(comparisons.c.id == comparison_id)).mappings().all()
+    found = _comparisons(connection, rows)
+    if not found:
         raise UnknownComparison(comparison_id)
-    return _comparisons(connection, [row])[0]
+    return found[0]
 
 
 def list_page(connection: Connection, page: pages.PageRequest) -> pages.Page[Comparison]:
-    """List comparisons, newest first."""
+    """List comparisons, newest first; one that is deleted meanwhile is left out, so that a page may hold fewer."""
     rows, token = pages.fetch(connection, select(comparisons), comparisons.c.number, page)
     return pages.Page(_comparisons(connection, rows), token)
 
 
 def members(connection: Connection, comparison_id: str) -> list[ComparedJob]:
     """Read which job trains which arm with which seed, by arm, then by seed."""
-    columns = (comparison_jobs.c.arm, comparison_jobs.c.seed, job_table.c.id, job_table.c.state)
-    rows = connection.execute(_in_order(comparison_id, *columns)).mappings()
-    return [ComparedJob(row["arm"], row["seed"], row["id"], JobState(row["state"])) for row in rows]
+    columns = (comparison_jobs.c.arm, comparison_jobs.c.seed, job_table.c.id, job_table.c.state, job_table.c.epoch)
+    rows = connection.execute(_in_order(comparison_id, *columns))
+    return [ComparedJob(row.arm, row.seed, row.id, JobState(row.state), row.epoch) for row in rows]
 
 
-def outcomes(connection: Connection, comparison_id: str, curves: Iterable[str]) -> list[JobOutcome]:
-    """Read what every job has come to, with the curves of some metrics; of those that have not succeeded, the state."""
-    names = tuple(curves)
-    columns = (job_table.c.id, job_table.c.state, job_table.c.best_epoch, job_table.c.test_metrics, job_table.c.verdict)
-    query = _in_order(comparison_id, comparison_jobs.c.arm, comparison_jobs.c.seed, *columns)
-    rows = connection.execute(query).mappings().all()
-    best = {row["id"]: row["best_epoch"] for row in rows}
-    told = {
-        job_id: _told(records, best[job_id], names)
-        for job_id, records in _epochs(connection, comparison_id, succeeded=True)
-    }
-    return [
-        JobOutcome(
-            arm=row["arm"],
-            seed=row["seed"],
-            state=JobState(row["state"]),
-            best_epoch=row["best_epoch"],
-            test=row["test_metrics"],
-            verdict=row["verdict"],
-            **told.get(row["id"], {}),
-        )
-        for row in rows
-    ]
-
-
-def epoch_records(connection: Connection, comparison_id: str) -> dict[str, list[list[EpochRecord]]]:
-    """Read every finished epoch by arm, and within it by job."""
-    arms = {member.id: member.arm for member in members(connection, comparison_id)}
-    found: dict[str, list[list[EpochRecord]]] = {arm: [] for arm in arms.values()}
-    for job_id, records in _epochs(connection, comparison_id, succeeded=False):
-        found[arms[job_id]].append(list(records))
-    return found
-
-
-def request_cancel(connection: Connection, comparison_id: str) -> None:
-    """Cancel the jobs that nobody runs at once, and ask the workers of the others to stop.
+def request_cancel(connection: Connection, comparison_id: str) -> bool:
+    """Cancel the jobs that nobody runs at once, and ask the workers of the others to stop; say whether there were any.
 
     Raises:
         UnknownComparison: there is none with this id.
-        ComparisonIsFinal: all of its jobs have ended, and it is not cancelled.
+        ComparisonIsFinal: all of its jobs have ended, and none was cancelled.
     """
     found = _hold(connection, comparison_id)
     unfinished = [job_id for job_id, state in found.items() if not state.is_final]
     for job_id in unfinished:
         jobs.request_cancel(connection, job_id)
-    state = get(connection, comparison_id).state
-    if not unfinished and state is not JobState.CANCELLED:
-        raise ComparisonIsFinal(comparison_id, state)
+    if not unfinished and JobState.CANCELLED not in found.values():
+        raise ComparisonIsFinal(comparison_id, get(connection, comparison_id).state)
+    return bool(unfinished)
 
 
 def remove(connection: Connection, comparison_id: str) -> None:
@@ -137,12 +102,13 @@ def remove(connection: Connection, comparison_id: str) -> None:
 def _hold(connection: Connection, comparison_id: str) -> dict[str, JobState]:
     """Read the states of a comparison's jobs, and keep their rows until the transaction ends.
 
-    The comparison's row comes first, so that two who want the same wait for each other there.
+    The comparison's row comes first, so that two who want the same wait for each other there, and so does a retry,
+    which puts another job in: which jobs there are is read after it, when nobody changes that any more.
     """
     mine = select(comparisons.c.id).where(comparisons.c.id == comparison_id).with_for_update()
     if connection.execute(mine).first() is None:
         raise UnknownComparison(comparison_id)
-    query = _in_order(comparison_id, job_table.c.id, job_table.c.state).with_for_update(of=job_table)
+    query = _in_order(comparison_id, job_table.c.id, job_table.c.state).with_for_update(of=[comparison_jobs, job_table])
     return {row.id: JobState(row.state) for row in connection.execute(query)}
 
 
@@ -153,7 +119,10 @@ def _in_order(comparison_id: str, *columns: Any) -> Select[Any]:
 
 
 def _comparisons(connection: Connection, rows: Sequence[RowMapping]) -> list[Comparison]:
-    """Make comparisons of rows; the jobs of all of them are counted at once."""
+    """Make comparisons of rows; the jobs of all of them are counted at once.
+
+    One without jobs was deleted after its row was read, which on PostgreSQL the next statement sees: it is left out.
+    """
     query = (
         select(
             comparison_jobs.c.comparison_id,
@@ -169,7 +138,7 @@ def _comparisons(connection: Connection, rows: Sequence[RowMapping]) -> list[Com
     counted: dict[str, list[RowMapping]] = {}
     for group in connection.execute(query).mappings():
         counted.setdefault(group["comparison_id"], []).append(group)
-    return [_comparison(row, counted[row["id"]]) for row in rows]
+    return [_comparison(row, counted[row["id"]]) for row in rows if row["id"] in counted]
 
 
 def _comparison(row: RowMapping, groups: Sequence[RowMapping]) -> Comparison:
@@ -188,34 +157,3 @@ def _comparison(row: RowMapping, groups: Sequence[RowMapping]) -> Comparison:
         started_at=min(started, default=None),
         finished_at=max(finished, default=None) if all(state.is_final for state in counts) else None,
     )
-
-
-def _epochs(
-    connection: Connection, comparison_id: str, *, succeeded: bool
-) -> Iterator[tuple[str, Iterator[EpochRecord]]]:
-    """Read the epochs job by job, some thousand at a time, for there may be very many."""
-    query = (
-        select(epochs.c.job_id, epochs.c.epoch, epochs.c.metrics, epochs.c.learning_rate, epochs.c.seconds)
-        .join_from(epochs, comparison_jobs, comparison_jobs.c.job_id == epochs.c.job_id)
-        .where(comparison_jobs.c.comparison_id == comparison_id)
-        .order_by(comparison_jobs.c.position, epochs.c.epoch)
-    )
-    if succeeded:
-        query = query.join(job_table, _OWN_JOB).where(job_table.c.state == JobState.SUCCEEDED)
-    rows = connection.execute(query, execution_options={"yield_per": EPOCHS_AT_ONCE})
-    for job_id, group in groupby(rows, key=lambda row: str(row.job_id)):
-        yield job_id, (EpochRecord(row.epoch, row.metrics, row.learning_rate, row.seconds) for row in group)
-
-
-def _told(records: Iterable[EpochRecord], best_epoch: int | None, curves: Sequence[str]) -> dict[str, Any]:
-    """Keep of a job's epochs what the result needs."""
-    kept: dict[str, list[float | None]] = {name: [] for name in curves}
-    best: Mapping[str, Any] | None = None
-    seconds = 0.0
-    for record in records:
-        seconds += record.seconds
-        best = record.metrics if record.epoch == best_epoch else best
-        for name, curve in kept.items():
-            value = record.metrics.get(name)
-            curve.append(float(value) if isinstance(value, int | float) else None)
-    return {"best": best, "curves": kept, "seconds": seconds}

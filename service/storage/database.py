@@ -139,15 +139,21 @@ class Database:
         """Started by an API process, so that none of its threads waits for a database that does not answer."""
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self, *, steady: bool = False) -> Iterator[Connection]:
         """Open a session that only reads.
+
+        On PostgreSQL each of its statements sees what others have committed by then, on SQLite none does what they
+        commit after the first one. ``steady``: also on PostgreSQL, for what takes several statements to tell.
 
         Raises:
             DatabaseDown: the database does not answer at the moment.
         """
         self.watch.check()
-        with self.engine.connect() as connection, connection.begin():
-            yield connection
+        with self.engine.connect() as connection:
+            if steady and self.dialect == "postgresql":
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def write(self, *, alone: bool = False) -> Iterator[Connection]:

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from service.domain.diagnostics import Diagnosis, HeldOut
+from service.domain.diagnostics import Diagnosis, HeldOut, Histogram
 from service.domain.spec import JobSpec
 from service.domain.verdict import judge_all
 from service.storage.tables import diagnostics, jobs
+
+NO_HISTOGRAMS: dict[str, list[dict[str, Any]]] = {"weights": [], "activations": []}
 
 
 def add(connection: Connection, job_id: str, diagnoses: Sequence[Diagnosis]) -> None:
@@ -31,11 +33,25 @@ def add(connection: Connection, job_id: str, diagnoses: Sequence[Diagnosis]) -> 
         connection.execute(insert(diagnostics), rows)
 
 
-def read(connection: Connection, job_id: str) -> list[Diagnosis]:
-    """Read every diagnosis of a job, in the order of the epochs."""
-    query = select(diagnostics).where(diagnostics.c.job_id == job_id).order_by(diagnostics.c.epoch)
+def read(connection: Connection, job_id: str, *, histograms: bool = True) -> list[Diagnosis]:
+    """Read every diagnosis of a job, in the order of the epochs; most of it are the ``histograms``."""
+    columns = [diagnostics.c.epoch, diagnostics.c.layers, *([diagnostics.c.histograms] if histograms else [])]
+    query = select(*columns).where(diagnostics.c.job_id == job_id).order_by(diagnostics.c.epoch)
     rows = connection.execute(query).mappings()
-    return [Diagnosis.from_json(row["epoch"], row["layers"], row["histograms"]) for row in rows]
+    return [Diagnosis.from_json(row["epoch"], row["layers"], row.get("histograms", NO_HISTOGRAMS)) for row in rows]
+
+
+def read_histograms(
+    connection: Connection, job_id: str, kind: Literal["weights", "activations"], layer: int
+) -> list[tuple[int, Histogram]]:
+    """Read how the weights or activations of one layer, from 1, were distributed, by epoch; nothing else is read."""
+    one = diagnostics.c.histograms[(kind, layer - 1)]
+    query = select(diagnostics.c.epoch, one).where(diagnostics.c.job_id == job_id).order_by(diagnostics.c.epoch)
+    return [
+        (epoch, Histogram(found["low"], found["high"], tuple(found["counts"])))
+        for epoch, found in connection.execute(query)
+        if found is not None
+    ]
 
 
 def forget_after(connection: Connection, job_id: str, epoch: int) -> None:
@@ -56,7 +72,7 @@ def judged(connection: Connection, job_id: str) -> dict[str, Any] | None:
     """Judge a job's network by what is stored of it, as plain JSON values; None where nothing is."""
     query = select(diagnostics.c.epoch, diagnostics.c.layers).where(diagnostics.c.job_id == job_id)
     seen = [
-        Diagnosis.from_json(row.epoch, row.layers, {"weights": [], "activations": []})
+        Diagnosis.from_json(row.epoch, row.layers, NO_HISTOGRAMS)
         for row in connection.execute(query.order_by(diagnostics.c.epoch))
     ]
     if not seen:

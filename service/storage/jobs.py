@@ -19,7 +19,7 @@ from service.domain.errors import (
 from service.domain.jobs import ACTIVE_STATES, EpochRecord, EventKind, Job, JobKind, JobState
 from service.storage import blobs, checkpoints, diagnostics, events, pages
 from service.storage.database import database_time
-from service.storage.tables import comparison_jobs, epochs, job_tags, jobs
+from service.storage.tables import comparison_jobs, comparisons, epochs, job_tags, jobs
 
 _latest, _best = epochs.alias("latest"), epochs.alias("best")
 _COLUMNS = [column for column in jobs.c if column.name not in ("lint", "held_out")]
@@ -215,6 +215,9 @@ def retry(connection: Connection, job_id: str, new_id: str) -> None:
         UnknownJob: there is none with this id.
         JobDidNotFail: it has not failed.
     """
+    # Its comparison first, as ``comparisons`` does: whoever cancels or deletes that must not miss the new job.
+    mine = select(comparisons.c.id).join(comparison_jobs, comparison_jobs.c.comparison_id == comparisons.c.id)
+    connection.execute(mine.where(comparison_jobs.c.job_id == job_id).with_for_update(of=comparisons))
     hold(connection, job_id)
     failed = get(connection, job_id)
     if failed.state is not JobState.FAILED:

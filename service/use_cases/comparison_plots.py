@@ -1,15 +1,31 @@
 """Pictures of a comparison, with all arms in one: which there are, what they show, and how to draw them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 from service.domain.comparison_results import ComparisonResult
-from service.domain.errors import InvalidInput, NothingToDraw, UnknownPlot, Violation
-from service.domain.wording import shown
-from service.plots.measures import known_metrics, plain
-from service.storage.database import Database
-from service.use_cases.comparisons import comparison_epochs, comparison_result, get_comparison
-from service.use_cases.plots import Plot, PlotForm, planned
+from service.domain.comparisons import ComparedJob
+from service.domain.curves import stride
+from service.domain.errors import NothingToDraw, UnknownPlot
+from service.domain.jobs import JobState
+from service.storage import comparisons, curves, fingerprints
+from service.storage.database import Connection, Database
+from service.storage.fingerprints import Fingerprint
+from service.use_cases.comparisons import read_result
+from service.use_cases.plots import Plot, PlotForm, Subject, drawn_metrics, planned
+
+
+@dataclass(frozen=True, slots=True)
+class _ShownArm:
+    """An arm in a picture of learning curves."""
+
+    arm: str
+    jobs: Sequence[ComparedJob]
+    note: str = ""
+    """What the jobs are that have not succeeded."""
+
 
 ComparisonPlotName = Literal["learning_curves", "critical_difference", "depth_sweep"]
 COMPARISON_PLOT_NAMES: tuple[ComparisonPlotName, ...] = get_args(ComparisonPlotName)
@@ -30,27 +46,52 @@ def known_comparison_plot(name: str) -> ComparisonPlotName:
 def find_comparison_plot(
     database: Database, comparison_id: str, name: ComparisonPlotName, form: PlotForm, metric: str | None = None
 ) -> Plot:
-    """Read what a plot of a comparison shows.
+    """Plan a plot of a comparison; drawing it says what is wrong with the metric.
 
     Raises:
         UnknownComparison: there is none with this id.
-        InvalidInput: no job has such a metric.
-        NothingToDraw: what it shows is not there, or not yet.
     """
-    comparison = get_comparison(database, comparison_id).comparison
-    if name == "learning_curves":
-        return planned(form, _figure, name, *_curves(database, comparison_id, metric))
-    result = comparison_result(database, comparison)
-    values = _ranks(result) if name == "critical_difference" else _depths(result)
-    return planned(form, _figure, name, *values)
+
+    def values(connection: Connection) -> tuple[object, ...]:
+        if name == "learning_curves":
+            return _curves(connection, comparison_id, metric)
+        result = read_result(connection, comparisons.get(connection, comparison_id), with_curves=False)
+        return _ranks(result) if name == "critical_difference" else _depths(result)
+
+    def fingerprint(connection: Connection) -> Fingerprint:
+        return fingerprints.of_comparison(connection, comparison_id)
+
+    return planned(database, form, Subject((name, metric), fingerprint, values, partial(_figure, name)))
 
 
-def _curves(database: Database, comparison_id: str, metric: str | None) -> tuple[object, ...]:
-    arms = comparison_epochs(database, comparison_id)
-    known = known_metrics([records for jobs in arms.values() for records in jobs])
-    if metric is not None and known and plain(metric) not in known:
-        raise InvalidInput([Violation("?metric", f"must be one of {', '.join(known)}; got {shown(metric)}")])
-    return arms, metric
+def _curves(connection: Connection, comparison_id: str, metric: str | None) -> tuple[object, ...]:
+    shown = _shown(comparisons.members(connection, comparison_id))
+    job_ids = [job.id for one in shown for job in one.jobs]
+    metrics = drawn_metrics(connection, job_ids, metric)
+    every = stride([job.epoch for one in shown for job in one.jobs])
+    found = curves.read(connection, job_ids, metrics, every) if metrics else {}
+    arms = {one.arm: [found[job.id] for job in one.jobs if job.id in found] for one in shown}
+    return arms, metric, None, {one.arm: one.note for one in shown if one.note}
+
+
+def _shown(members: Sequence[ComparedJob]) -> list[_ShownArm]:
+    """Choose the jobs whose mean is drawn: those that have succeeded, as in the result, for an arm that has one.
+
+    Of another arm it is those that have not ended, else those that failed or were cancelled: curves that go on, or were
+    cut off, are not mixed with others.
+    """
+    found = []
+    for arm in dict.fromkeys(job.arm for job in members):
+        begun = [job for job in members if job.arm == arm and job.epoch]
+        succeeded = [job for job in begun if job.state is JobState.SUCCEEDED]
+        unfinished = [job for job in begun if not job.state.is_final]
+        if succeeded:
+            found.append(_ShownArm(arm, succeeded))
+        elif unfinished:
+            found.append(_ShownArm(arm, unfinished, "not finished"))
+        elif begun:
+            found.append(_ShownArm(arm, begun, "failed"))
+    return found
 
 
 def _ranks(result: ComparisonResult | None) -> tuple[object, ...]:

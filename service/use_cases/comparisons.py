@@ -1,32 +1,37 @@
 """Comparisons: submit, look at, hold the arms against each other, cancel, delete."""
 
+import hashlib
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 
 from service.domain.comparison_completion import CompletedComparison, PlannedJob, complete_comparison, dataset_of
-from service.domain.comparison_results import ComparisonResult, level_metric, result_of
+from service.domain.comparison_results import ComparisonResult, curves_needed, result_of
 from service.domain.comparison_spec import ComparisonSpec
 from service.domain.comparisons import ComparedJob, Comparison
+from service.domain.datasets import Dataset
 from service.domain.errors import InvalidSpec, UnknownDataset, Violation
-from service.domain.jobs import EpochRecord, JobState
+from service.domain.jobs import JobState
 from service.domain.limits import Limits
-from service.storage import comparisons, datasets, jobs, pages
+from service.storage import comparisons, datasets, fingerprints, jobs, outcomes, pages
 from service.storage.database import Connection, Database
-from service.use_cases.idempotency import KeyedRequest, Outcome, StoredAnswer, once
+from service.use_cases.idempotency import KeyedRequest, Outcome, StoredAnswer, once, replay
+
+TOLD_BY = version("selfnorm")
+"""Another version may make another result of the same epochs."""
 
 
 @dataclass(frozen=True, slots=True)
 class FullComparison:
-    """A comparison with its jobs."""
+    """A comparison with its jobs, and with its result where that was read."""
 
     comparison: Comparison
     jobs: Sequence[ComparedJob]
-
-    @property
-    def state(self) -> JobState:
-        """How it stands."""
-        return self.comparison.state
+    result: ComparisonResult | None = None
+    """What it has come to so far; None while no job has begun."""
+    sha256: str | None = None
+    """Changes with anything of it; read together with it."""
 
 
 def submit_comparison_once(
@@ -44,8 +49,18 @@ def submit_comparison_once(
         InvalidSpec: it does not fit its data set or the limits.
         IdempotencyKeyReused: another request came under this key.
     """
+    if replayed := replay(database, request):
+        return replayed
+    dataset, completed = _completed(
+        database, spec, limits
+    )  # nobody waits for a lock meanwhile: it takes up to a second
+
+    def submit(connection: Connection) -> FullComparison:
+        now = _dataset(connection, spec, for_use=True)
+        return _add(connection, completed if now == dataset else complete_comparison(spec, now, limits))
+
     # Two hundred jobs are some hundred rows: nobody else is to wait for the end of a commit that is shared with them.
-    return once(database, request, lambda connection: _submit(connection, spec, limits), answer, takes_long=True)
+    return once(database, request, submit, answer, takes_long=True)
 
 
 def validate_comparison(database: Database, spec: ComparisonSpec, limits: Limits) -> CompletedComparison:
@@ -54,14 +69,39 @@ def validate_comparison(database: Database, spec: ComparisonSpec, limits: Limits
     Raises:
         InvalidSpec: it does not fit its data set or the limits.
     """
-    with database.read() as connection:
-        return _complete(connection, spec, limits, for_use=False)
+    return _completed(database, spec, limits)[1]
 
 
-def get_comparison(database: Database, comparison_id: str) -> FullComparison:
-    """Read one comparison with its jobs."""
+def get_comparison(database: Database, comparison_id: str) -> Comparison:
+    """Read one comparison.
+
+    Raises:
+        UnknownComparison: there is none with this id.
+    """
     with database.read() as connection:
-        return _read(connection, comparison_id)
+        return comparisons.get(connection, comparison_id)
+
+
+def comparison_sha256(database: Database, comparison_id: str) -> str:
+    """Read what tells whether a comparison, its jobs or its result have changed; it needs no epochs.
+
+    Raises:
+        UnknownComparison: there is none with this id.
+    """
+    with database.read() as connection:
+        return _sha256(connection, comparison_id)
+
+
+def look_at_comparison(database: Database, comparison_id: str) -> FullComparison:
+    """Read one comparison with its jobs, and hold the arms against each other, as far as the jobs have come.
+
+    Raises:
+        UnknownComparison: there is none with this id.
+    """
+    with database.read(steady=True) as connection:
+        found = _read(connection, comparison_id)
+        result = read_result(connection, found.comparison)
+        return replace(found, result=result, sha256=_sha256(connection, comparison_id))
 
 
 def list_comparisons(database: Database, page: pages.PageRequest) -> pages.Page[Comparison]:
@@ -70,16 +110,15 @@ def list_comparisons(database: Database, page: pages.PageRequest) -> pages.Page[
         return comparisons.list_page(connection, page)
 
 
-def cancel_comparison(database: Database, comparison_id: str) -> FullComparison:
-    """Ask that every job that has not ended does so without a model; a cancelled comparison stays so.
+def cancel_comparison(database: Database, comparison_id: str) -> bool:
+    """Ask that every job that has not ended does so without a model; say whether there were any.
 
     Raises:
         UnknownComparison: there is none with this id.
-        ComparisonIsFinal: all of its jobs have ended, and it is not cancelled.
+        ComparisonIsFinal: all of its jobs have ended, and none was cancelled.
     """
-    with database.write() as connection:
-        comparisons.request_cancel(connection, comparison_id)
-        return _read(connection, comparison_id)
+    with database.write(alone=True) as connection:  # up to two hundred jobs
+        return comparisons.request_cancel(connection, comparison_id)
 
 
 def delete_comparison(database: Database, comparison_id: str) -> None:
@@ -93,42 +132,37 @@ def delete_comparison(database: Database, comparison_id: str) -> None:
         comparisons.remove(connection, comparison_id)
 
 
-def comparison_result(database: Database, comparison: Comparison) -> ComparisonResult | None:
-    """Hold the arms against each other, as far as their jobs have come; None while none has begun."""
+def read_result(connection: Connection, comparison: Comparison, *, with_curves: bool = True) -> ComparisonResult | None:
+    """Hold the arms against each other, as far as their jobs have come; None while none has begun.
+
+    Without curves it says nothing of levels, saved epochs and claims, and reads one epoch of each job.
+    """
     if comparison.state is JobState.QUEUED:
         return None
     spec = ComparisonSpec.model_validate(comparison.spec)
+    found = outcomes.read(connection, comparison.id, curves_needed(spec) if with_curves else ())
+    return result_of(spec, comparison.ground, found)
+
+
+def _completed(database: Database, spec: ComparisonSpec, limits: Limits) -> tuple[Dataset, CompletedComparison]:
     with database.read() as connection:
-        outcomes = comparisons.outcomes(connection, comparison.id, dict.fromkeys(["val_loss", level_metric(spec)]))
-    return result_of(spec, comparison.ground, outcomes)
+        dataset = _dataset(connection, spec, for_use=False)
+    return dataset, complete_comparison(spec, dataset, limits)
 
 
-def comparison_epochs(database: Database, comparison_id: str) -> Mapping[str, Sequence[Sequence[EpochRecord]]]:
-    """Read every finished epoch by arm, and within it by seed.
-
-    Raises:
-        UnknownComparison: there is none with this id.
-    """
-    with database.read() as connection:
-        comparisons.get(connection, comparison_id)
-        return comparisons.epoch_records(connection, comparison_id)
+def _dataset(connection: Connection, spec: ComparisonSpec, *, for_use: bool) -> Dataset:
+    try:
+        return datasets.get(connection, dataset_of(spec), for_use=for_use)
+    except UnknownDataset as error:
+        raise InvalidSpec([Violation("#/dataset", str(error))]) from None
 
 
-def _submit(connection: Connection, spec: ComparisonSpec, limits: Limits) -> FullComparison:
-    completed = _complete(connection, spec, limits, for_use=True)
+def _add(connection: Connection, completed: CompletedComparison) -> FullComparison:
     comparison_id = secrets.token_hex(10)
     members = [_add_job(connection, planned) for planned in completed.jobs]
     stored = completed.spec.model_dump(mode="json")
     comparisons.add(connection, comparison_id, stored, completed.ground, completed.warnings, members)
     return _read(connection, comparison_id)
-
-
-def _complete(connection: Connection, spec: ComparisonSpec, limits: Limits, *, for_use: bool) -> CompletedComparison:
-    try:
-        dataset = datasets.get(connection, dataset_of(spec), for_use=for_use)
-    except UnknownDataset as error:
-        raise InvalidSpec([Violation("#/dataset", str(error))]) from None
-    return complete_comparison(spec, dataset, limits)
 
 
 def _add_job(connection: Connection, planned: PlannedJob) -> ComparedJob:
@@ -141,3 +175,8 @@ def _add_job(connection: Connection, planned: PlannedJob) -> ComparedJob:
 def _read(connection: Connection, comparison_id: str) -> FullComparison:
     found = comparisons.get(connection, comparison_id)
     return FullComparison(found, comparisons.members(connection, comparison_id))
+
+
+def _sha256(connection: Connection, comparison_id: str) -> str:
+    shows = (TOLD_BY, fingerprints.of_comparison(connection, comparison_id))
+    return hashlib.sha256(repr(shows).encode(errors="backslashreplace")).hexdigest()

@@ -1,18 +1,21 @@
 """Pictures of a job: which there are, what they show, and how to draw them; it knows no matplotlib."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Literal, get_args
 
+from service.domain.curves import stride
 from service.domain.diagnostics import HeldOut
-from service.domain.errors import InvalidInput, NothingToDraw, UnknownPlot, Violation
+from service.domain.errors import InvalidInput, UnknownPlot, Violation
 from service.domain.jobs import Job
 from service.domain.wording import shown
-from service.plots.measures import known_metrics, plain
-from service.storage import diagnostics, jobs
+from service.plots.measures import chosen_metrics, known_metrics, parts, plain
+from service.storage import curves, diagnostics, fingerprints, jobs
 from service.storage.database import Connection, Database
+from service.storage.fingerprints import Fingerprint
 
 PlotName = Literal[
     "learning_curves",
@@ -31,27 +34,55 @@ DRAWN_BY = version("selfnorm")
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture that has been drawn."""
+
+    content: bytes
+    sha256: str
+    """Of what it depends on, read together with what it shows."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plot:
-    """A picture that has not been drawn yet."""
+    """A picture that has not been drawn yet; nothing that it shows has been read."""
 
     form: PlotForm
     sha256: str
-    """Of all that it shows, so that a client can be told that it has this picture without drawing it."""
-    draw: Callable[[], bytes]
+    """Of what it depends on, which is quick to read, so that a client can be told that it has this picture."""
+    draw: Callable[[], Picture]
     """Raises NothingToDraw: what it shows is not there."""
 
 
-def planned(form: PlotForm, figure: Callable[..., Any], *values: object) -> Plot:
-    """Plan a picture; ``figure`` makes a figure of ``service.plots`` of the values, and imports it only then."""
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a plot shows: how to tell whether it has changed, how to read it, how to make a figure of it."""
 
-    def draw() -> bytes:
-        made = figure(*values)
+    what: tuple[object, ...]
+    """Of which thing which plot, and how."""
+    fingerprint: Callable[[Connection], Fingerprint]
+    values: Callable[[Connection], tuple[object, ...]]
+    figure: Callable[..., Any]
+    """Makes a figure of ``service.plots`` of the values, and imports it only then."""
+
+
+def planned(database: Database, form: PlotForm, subject: Subject) -> Plot:
+    """Plan a picture: read the fingerprint now, all else when it is drawn."""
+
+    def sha256(connection: Connection) -> str:
+        shows = (DRAWN_BY, form, subject.what, subject.fingerprint(connection))
+        return hashlib.sha256(repr(shows).encode(errors="backslashreplace")).hexdigest()
+
+    def draw() -> Picture:
+        with database.read(steady=True) as connection:
+            of_these = sha256(connection)
+            values = subject.values(connection)
+        made = subject.figure(*values)
         from service.plots.figures import render  # matplotlib takes 50 MB and half a second; most never need it
 
-        return render(made, form)
+        return Picture(render(made, form), of_these)
 
-    shows = (DRAWN_BY, form, figure.__qualname__, values)
-    return Plot(form, hashlib.sha256(repr(shows).encode(errors="backslashreplace")).hexdigest(), draw)
+    with database.read() as connection:
+        return Plot(form, sha256(connection), draw)
 
 
 def known_plot(name: str) -> PlotName:
@@ -69,40 +100,55 @@ def known_plot(name: str) -> PlotName:
 def find_plot(
     database: Database, job_id: str, name: PlotName, form: PlotForm, layer: int | None = None, metric: str | None = None
 ) -> Plot:
-    """Read what a plot of a job shows.
+    """Plan a plot of a job; drawing it says what is wrong with the layer and the metric.
 
     Raises:
         UnknownJob: there is none with this id.
-        InvalidInput: the network has no such layer, or the job no such metric.
-        NothingToDraw: what it shows is not there, or not yet.
     """
-    with database.read() as connection:
+
+    def values(connection: Connection) -> tuple[object, ...]:
         job = jobs.get(connection, job_id)
         if name == "learning_curves":
-            values = _curves(connection, job, metric)
-        elif name in ("confusion_matrix", "residuals"):
-            values = (diagnostics.held_out(connection, job_id) or HeldOut("test"),)
-        else:
-            seen = diagnostics.read(connection, job_id)
-            layers = max((len(one.layers) for one in seen), default=0)
-            with_layer = name in ("weights", "activation_histograms")
-            values = (seen, _known_layer(layer, layers)) if with_layer else (seen,)
-    return planned(form, _figure, name, *values)
+            return _curves(connection, job, metric)
+        if name in ("confusion_matrix", "residuals"):
+            return (diagnostics.held_out(connection, job_id) or HeldOut("test"),)
+        if name in ("activations", "gradients"):
+            return (diagnostics.read(connection, job_id, histograms=False),)
+        chosen = _known_layer(layer, job.spec["network"]["hidden_layers"])
+        kind: Literal["weights", "activations"] = "weights" if name == "weights" else "activations"
+        return diagnostics.read_histograms(connection, job_id, kind, chosen), chosen
+
+    def fingerprint(connection: Connection) -> Fingerprint:
+        return fingerprints.of_job(connection, job_id)
+
+    return planned(database, form, Subject((name, layer, metric), fingerprint, values, partial(_figure, name)))
+
+
+def drawn_metrics(connection: Connection, job_ids: Sequence[str], metric: str | None) -> list[str]:
+    """Return the metrics to read of some jobs for their learning curves.
+
+    Raises:
+        InvalidInput: no job has such a metric.
+    """
+    known = known_metrics(curves.names(connection, job_ids))
+    if metric is not None and known and plain(metric) not in known:
+        raise InvalidInput([Violation("?metric", f"must be one of {', '.join(known)}; got {shown(metric)}")])
+    return parts(chosen_metrics(known, metric))
 
 
 def _curves(connection: Connection, job: Job, metric: str | None) -> tuple[object, ...]:
-    records = jobs.epoch_records(connection, job.id)
-    known = known_metrics([records])
-    if metric is not None and records and plain(metric) not in known:
-        raise InvalidInput([Violation("?metric", f"must be one of {', '.join(known)}; got {shown(metric)}")])
+    metrics = drawn_metrics(connection, [job.id], metric)
+    found = curves.read(connection, [job.id], metrics, stride([job.epoch]), job.best_epoch) if metrics else {}
     best = {} if job.best_epoch is None else {job.model_name: job.best_epoch}
-    return {job.model_name: [records]}, metric, best
+    return {job.model_name: list(found.values())}, metric, best
 
 
 def _known_layer(layer: int | None, layers: int) -> int:
-    """Return the layer that is meant: the last where none is named."""
-    if not layers:
-        raise NothingToDraw("no epoch of the network has been looked at", "its layers are, from the first epoch on")
+    """Return the layer that is meant: the last where none is named.
+
+    Raises:
+        InvalidInput: there is no such layer.
+    """
     if layer is not None and layer > layers:
         detail = f"the network has the hidden layers 1 to {layers}; got {layer}"
         raise InvalidInput([Violation("?layer", detail)])

@@ -1,7 +1,7 @@
-"""Comparisons as HTTP shows them; what workers make of their jobs is put in by hand."""
+"""Comparisons as HTTP takes and shows them."""
 
 import json
-from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,81 +10,24 @@ from redis import Redis
 from sqlalchemy import event, func, select
 
 from service.api.dependencies import Services
-from service.domain.jobs import Claim, EpochRecord, JobState, Measure
+from service.domain.jobs import JobState
 from service.storage import comparisons as stored
-from service.storage import jobs, leases
+from service.storage import datasets, jobs, outcomes
 from service.storage.database import Database
 from service.storage.tables import comparison_jobs, idempotency_keys
 from service.storage.tables import comparisons as table
 from service.storage.tables import jobs as job_table
+from tests.api.comparing import (
+    TWO_ARMS,
+    all_trained,
+    failed,
+    ids_of,
+    read,
+    refused,
+    submit,
+    trained,
+)
 from tests.api.support import problem
-from tests.api.support import submit as submit_job
-from tests.factories import progress, saved_state
-
-TWO_ARMS: dict[str, Any] = {
-    "arms": {"snn": {"units": 8}, "regular": {"kind": "mlp", "units": 8}},
-    "training": {"epochs": 4, "test_fraction": 0.2},
-}
-
-
-def submit(client: TestClient, **fields: Any) -> dict[str, Any]:
-    answer = client.post("/comparisons", json={"dataset": "iris", **TWO_ARMS, "seeds": [0, 1], **fields})
-    assert answer.status_code == 202, answer.text
-    found: dict[str, Any] = answer.json()
-    return found
-
-
-def read(client: TestClient, comparison: Mapping[str, Any]) -> dict[str, Any]:
-    answer = client.get(f"/comparisons/{comparison['id']}")
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
-    return found
-
-
-def refused(client: TestClient, **fields: Any) -> dict[str, str]:
-    """What is wrong, by pointer; nothing is said twice."""
-    body = problem(client.post("/comparisons", json={"dataset": "iris", **fields}), 422)
-    found = {item["pointer"]: item["detail"] for item in body["errors"]}
-    assert len(found) == len(body["errors"])
-    return found
-
-
-def ids_of(comparison: Mapping[str, Any], arm: str | None = None) -> list[str]:
-    return [job["id"] for job in comparison["jobs"] if arm in (None, job["arm"])]
-
-
-def claimed(database: Database, job_id: str) -> Claim:
-    with database.write() as connection:
-        held = leases.claim(connection, job_id, "w")
-    assert held is not None
-    return held
-
-
-def trained(database: Database, job_id: str, *accuracies: float, model_version: int = 1) -> None:
-    """Let a job succeed whose epochs came to these validation accuracies; the last one is that of the test part."""
-    held = claimed(database, job_id)
-    records = [
-        EpochRecord(epoch, {"loss": 1.0, "val_loss": 1 - accuracy, "val_accuracy": accuracy}, 0.001, 0.5)
-        for epoch, accuracy in enumerate(accuracies, 1)
-    ]
-    best = max(range(len(accuracies)), key=accuracies.__getitem__) + 1
-    with database.write() as connection:
-        leases.record(connection, held, progress(len(records)), best, records)
-        test: dict[str, Measure] = {"accuracy": accuracies[-1], "f1": accuracies[-1]}
-        leases.succeed(connection, held, best_epoch=best, test_metrics=test, version=model_version)
-
-
-def failed(database: Database, job_id: str) -> None:
-    held = claimed(database, job_id)
-    with database.write() as connection:
-        leases.record(connection, held, progress(1), 1, [EpochRecord(1, {"loss": 1.0}, 0.001, 0.5)], saved_state(1))
-        leases.fail(connection, held, "worker_lost", "why")
-
-
-def all_trained(database: Database, comparison: Mapping[str, Any]) -> None:
-    for place, job in enumerate(comparison["jobs"]):
-        high = 0.9 if job["arm"].startswith("snn") else 0.5
-        trained(database, job["id"], 0.4, high + 0.01 * (place % 2))
 
 
 def test_submitted_comparison_is_stored_complete_and_rings_for_every_job(
@@ -149,6 +92,18 @@ def test_validate_only_makes_nothing_and_adds_up_the_time(client: TestClient) ->
     assert client.get("/comparisons").json()["items"] == []
     assert client.get("/jobs").json()["items"] == []
     problem(client.post("/comparisons?validate_only=true", json={**body, "seeds": []}), 422)
+
+
+def test_preset_gives_the_data_set_that_a_null_leaves_open(client: TestClient) -> None:
+    body = {"preset": "article/boston_housing", "dataset": None}
+    answer = client.post("/comparisons?validate_only=true", json=body)
+    assert (answer.status_code, answer.json()["spec"]["dataset"]) == (200, "boston_housing")
+
+
+def test_comparison_says_what_it_cannot_show(client: TestClient) -> None:
+    warnings = submit(client, training={"split": "order", "test_fraction": 0.2})["warnings"]
+    assert any("takes the same rows for every part with every seed" in warning for warning in warnings)
+    assert any("became 0.05 in 'snn', but 0 in 'regular'" in warning for warning in warnings)
 
 
 def test_every_violation_of_the_form_is_named_at_once(client: TestClient) -> None:
@@ -222,28 +177,6 @@ def test_lists_are_paged_newest_first_in_a_fixed_number_of_queries(client: TestC
     assert len(asked) == 2 * one
 
 
-def test_state_follows_the_jobs(client: TestClient, database: Database) -> None:
-    comparison = submit(client)
-    first, second, third, fourth = ids_of(comparison)
-    held = claimed(database, first)
-    running = read(client, comparison)
-    assert (running["state"], running["finished_at"]) == ("running", None)
-    assert running["started_at"] is not None
-    assert running["result"]["complete"] is False
-    with database.write() as connection:
-        leases.fail(connection, held, "worker_lost", "why")
-    trained(database, second, 0.5)
-    trained(database, third, 0.5)
-    assert read(client, comparison)["state"] == "running"
-    trained(database, fourth, 0.5)
-    ended = read(client, comparison)
-    assert ended["state"] == "failed"
-    assert ended["progress"] == {"finished_jobs": 4, "total": 4}
-    assert ended["finished_at"] >= max(client.get(f"/jobs/{job_id}").json()["finished_at"] for job_id in ids_of(ended))
-    assert ended["result"]["complete"] is True
-    assert [item["state"] for item in client.get("/comparisons").json()["items"]] == ["failed"]
-
-
 def test_result_holds_the_arms_against_each_other(client: TestClient, database: Database) -> None:
     comparison = submit(client, seeds=[0, 1, 2, 3, 4])
     all_trained(database, comparison)
@@ -256,7 +189,7 @@ def test_result_holds_the_arms_against_each_other(client: TestClient, database: 
     assert snn["metrics"]["accuracy"]["by_seed"].keys() == set("01234")
     assert snn["metrics"]["val_accuracy"]["by_seed"]["0"] == 0.9
     assert snn["best_epoch"]["mean"] == 2.0
-    assert snn["epochs_saved"]["mean"] == 0.0
+    assert snn["epochs_saved"]["by_seed"] == dict.fromkeys("01234"), "the regular network has not come half of the way"
     assert snn["seconds"]["mean"] == 1.0
     assert regular["epochs_saved"] is None
     assert snn["verdicts"] == dict.fromkeys("01234")
@@ -281,92 +214,13 @@ def test_depth_sweep_shows_depths(client: TestClient, database: Database) -> Non
     assert [(one["arm"], one["mean"].keys()) for one in depths] == [("snn", {"1", "2"}), ("regular", {"1", "2"})]
 
 
-def test_unchanged_comparison_is_not_sent_again_and_can_be_waited_for(client: TestClient, database: Database) -> None:
-    comparison = submit(client, seeds=[0])
-    path = f"/comparisons/{comparison['id']}"
-    tag = client.get(path).headers["etag"]
-    assert client.get(path, headers={"If-None-Match": tag}).status_code == 304
-    assert client.get(f"{path}?wait=0.2").json()["state"] == "queued"
-    all_trained(database, comparison)
-    ended = client.get(f"{path}?wait=60", headers={"If-None-Match": tag})
-    assert ended.status_code == 200
-    assert ended.json()["state"] == "succeeded"
-    assert client.get(path, headers={"If-None-Match": ended.headers["etag"]}).status_code == 304
-
-
-def test_cancel_ends_what_waits_and_asks_what_runs(client: TestClient, database: Database) -> None:
-    comparison = submit(client)
-    path = f"/comparisons/{comparison['id']}"
-    first, second, *waiting = ids_of(comparison)
-    trained(database, first, 0.5)
-    held = claimed(database, second)
-    answer = client.post(f"{path}/cancel")
-    assert (answer.status_code, answer.json()["state"]) == (202, "running")
-    states = {job["id"]: job["state"] for job in answer.json()["jobs"]}
-    assert states == {first: "succeeded", second: "cancelling", **dict.fromkeys(waiting, "cancelled")}
-    assert client.post(f"{path}/cancel").status_code == 202
-    with database.write() as connection:
-        leases.leave(connection, held)
-    assert read(client, comparison)["state"] == "cancelled"
-    assert client.post(f"{path}/cancel").status_code == 200
-
-
-def test_comparison_that_has_ended_otherwise_takes_no_cancel(client: TestClient, database: Database) -> None:
-    comparison = submit(client, seeds=[0])
-    all_trained(database, comparison)
-    body = problem(client.post(f"/comparisons/{comparison['id']}/cancel"), 409)
-    assert body["code"] == "comparison_is_final"
-
-
-def test_job_of_a_comparison_goes_with_it_alone(client: TestClient, database: Database) -> None:
-    comparison, other = submit(client, seeds=[0]), submit_job(client)
-    path, job_ids = f"/comparisons/{comparison['id']}", ids_of(comparison)
-    assert problem(client.delete(path), 409)["code"] == "comparison_is_not_final"
-    assert problem(client.delete(f"/jobs/{job_ids[0]}"), 409)["code"] == "job_is_not_final"
-    all_trained(database, comparison)
-    refusal = problem(client.delete(f"/jobs/{job_ids[0]}"), 409)
-    assert refusal["code"] == "job_in_comparison"
-    assert comparison["id"] in refusal["detail"]
-    assert client.delete(path).status_code == 204
-    assert problem(client.get(path), 404)["code"] == "unknown_comparison"
-    assert [item["id"] for item in client.get("/jobs").json()["items"]] == [other["id"]]
-    with database.read() as connection:
-        assert connection.execute(select(func.count()).select_from(comparison_jobs)).scalar() == 0
-
-
-def test_retry_takes_the_place_of_the_job_that_failed(client: TestClient, database: Database) -> None:
-    comparison = submit(client, seeds=[0])
-    snn, regular = ids_of(comparison)
-    failed(database, snn)
-    trained(database, regular, 0.5)
-    assert read(client, comparison)["state"] == "failed"
-    again = client.post(f"/jobs/{snn}/retry").json()["id"]
-    found = read(client, comparison)
-    assert ids_of(found) == [again, regular]
-    assert found["state"] == "running"
-    assert client.delete(f"/jobs/{snn}").status_code == 204
-    with database.write() as connection:
-        held = leases.claim(connection, again, "w")
-        assert held is not None
-        leases.succeed(connection, held, best_epoch=1, test_metrics={"accuracy": 0.9}, version=1)
-    assert read(client, comparison)["state"] == "succeeded"
-
-
-@pytest.mark.parametrize(
-    ("method", "path"), [("GET", ""), ("POST", "/cancel"), ("DELETE", ""), ("GET", "/plots/learning_curves")]
-)
-def test_unknown_comparison_is_not_found(client: TestClient, method: str, path: str) -> None:
-    body = problem(client.request(method, f"/comparisons/nothing{path}"), 404)
-    assert body["code"] == "unknown_comparison"
-
-
 def test_outcomes_hold_only_what_the_result_needs(client: TestClient, database: Database) -> None:
     comparison = submit(client, seeds=[0])
     snn, regular = ids_of(comparison)
     trained(database, snn, 0.3, 0.8, 0.7)
     failed(database, regular)
     with database.read() as connection:
-        first, second = stored.outcomes(connection, comparison["id"], ["val_accuracy"])
+        first, second = outcomes.read(connection, comparison["id"], ["val_accuracy"])
     assert first.curves == {"val_accuracy": [0.3, 0.8, 0.7]}
     assert (first.best_epoch, first.seconds) == (2, 1.5)
     assert first.best is not None
@@ -374,51 +228,15 @@ def test_outcomes_hold_only_what_the_result_needs(client: TestClient, database: 
     assert (second.state, second.curves, second.best) == (JobState.FAILED, None, None)
 
 
-def test_data_set_of_a_comparison_can_be_deleted_when_it_has_ended(client: TestClient, database: Database) -> None:
-    rows = "a,y\n" + "".join(f"{row},{row % 2}\n" for row in range(60))
-    dataset = client.post("/datasets?name=mine", content=rows, headers={"Content-Type": "text/csv"}).json()["id"]
-    comparison = submit(client, dataset=dataset, target="y", seeds=[0])
-    problem(client.delete(f"/datasets/{dataset}"), 409)
-    all_trained(database, comparison)
-    assert client.delete(f"/datasets/{dataset}").status_code == 204
-    assert read(client, comparison)["result"]["complete"] is True
-
-
-def test_plots_show_all_arms_in_one_picture(client: TestClient, database: Database) -> None:
-    comparison = submit(client, arms=None, depths=[1, 2], units=4)
-    path = f"/comparisons/{comparison['id']}/plots"
-    for name in ("learning_curves", "critical_difference", "depth_sweep"):
-        assert problem(client.get(f"{path}/{name}"), 409)["code"] == "nothing_to_draw"
-    all_trained(database, comparison)
-    for name in ("learning_curves", "critical_difference", "depth_sweep"):
-        vector = client.get(f"{path}/{name}.svg")
-        assert vector.headers["content-type"] == "image/svg+xml"
-        for arm in ("snn", "regular") if name == "depth_sweep" else ("snn-1", "regular-2"):
-            assert arm in vector.text
-        picture = client.get(f"{path}/{name}", headers={"Accept": "image/png"})
-        assert picture.content.startswith(b"\x89PNG")
-        tag = {"If-None-Match": vector.headers["etag"]}
-        assert client.get(f"{path}/{name}.svg", headers=tag).status_code == 304
-    assert "accuracy" in client.get(f"{path}/learning_curves?metric=val_accuracy").text
-    refusal = problem(client.get(f"{path}/learning_curves?metric=rmse"), 422)
-    assert refusal["errors"][0]["pointer"] == "?metric"
-    assert problem(client.get(f"{path}/activations"), 404)["code"] == "unknown_plot"
-
-
-def test_comparison_without_depths_has_no_depth_sweep(client: TestClient, database: Database) -> None:
-    comparison = submit(client, seeds=[0])
-    all_trained(database, comparison)
-    for name in ("depth_sweep", "critical_difference"):
-        body = problem(client.get(f"/comparisons/{comparison['id']}/plots/{name}"), 409)
-        assert body["code"] == "nothing_to_draw"
-
-
 def test_routes_are_described(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     assert {"/comparisons", "/comparisons/{comparison_id}", "/comparisons/{comparison_id}/cancel"} <= schema[
         "paths"
     ].keys()
-    asked = schema["components"]["schemas"]["ComparisonSpec-Input"]["properties"]
+    schemas = schema["components"]["schemas"]
+    asked = schemas["ComparisonSpec"]["properties"]
+    assert "epochs" in schemas["SharedTraining"]["properties"]
+    assert "seed" not in schemas["SharedTraining"]["properties"]
     assert {"preset", "arms", "seeds", "depths", "levels", "reference"} <= asked.keys()
     assert "network" not in asked
     assert json.dumps(schema)
@@ -431,3 +249,39 @@ def test_storage_names_members_by_arm_and_seed(client: TestClient, database: Dat
         numbers = [jobs.get(connection, member.id).number for member in members]
     assert [(member.arm, member.seed) for member in members] == [("snn", 0), ("snn", 1), ("regular", 0), ("regular", 1)]
     assert numbers == sorted(numbers)
+
+
+def test_comparison_that_does_not_fit_is_refused_without_the_write_lock(client: TestClient, database: Database) -> None:
+    with ThreadPoolExecutor(1) as pool, database.write():
+        answer = pool.submit(client.post, "/comparisons", json={"dataset": "iris", "features": ["nothing"]}).result(10)
+        assert problem(answer, 422)["errors"][0]["pointer"] == "#/features/0"
+
+
+@pytest.mark.parametrize("change", ["deleted", "renamed"])
+def test_data_set_that_changes_while_a_comparison_is_completed_is_looked_at_again(
+    client: TestClient, database: Database, database_url: str, change: str
+) -> None:
+    rows = "a,y\n" + "".join(f"{row},{row % 2}\n" for row in range(60))
+    dataset = client.post("/datasets?name=mine", content=rows, headers={"Content-Type": "text/csv"}).json()["id"]
+    other = Database(database_url)
+
+    def meddle(_connection: Any, options: dict[str, Any]) -> None:
+        if not options.get("writes"):
+            return
+        with other.write() as writing:
+            if change == "deleted":
+                datasets.remove(writing, dataset)
+            else:
+                datasets.change(writing, dataset, "other", datasets.get(writing, dataset).columns)
+
+    event.listen(database.engine, "set_connection_execution_options", meddle)
+    try:
+        body = {"dataset": dataset, "target": "y", **TWO_ARMS, "seeds": [0]}
+        answer = client.post("/comparisons", json=body)
+    finally:
+        event.remove(database.engine, "set_connection_execution_options", meddle)
+        other.close()
+    if change == "deleted":
+        assert problem(answer, 422)["errors"][0]["pointer"] == "#/dataset"
+    else:
+        assert (answer.status_code, answer.json()["spec"]["model"]) == (202, "other")

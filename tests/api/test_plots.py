@@ -1,18 +1,22 @@
 """GET /jobs/{id}/plots/{name} on both databases."""
 
+import math
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
+from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import event
 
 from service.domain.diagnostics import Diagnosis, HeldOut, Histogram, Histograms, LayerDiagnosis
 from service.domain.jobs import EpochRecord
-from service.storage import diagnostics, jobs
+from service.storage import curves, diagnostics, jobs
 from service.storage.database import Database
-from service.use_cases.plots import PLOT_NAMES
+from service.use_cases.plots import PLOT_NAMES, PlotName, find_plot
 from tests.api.support import problem
 from tests.factories import stored_job
 
@@ -38,7 +42,7 @@ def add_epoch(database: Database, epoch: int) -> None:
 @pytest.fixture
 def trained(client: TestClient, database: Database) -> TestClient:
     """A service with a job of two epochs that has held rows out."""
-    stored_job(database)
+    stored_job(database, network={"hidden_layers": 3})
     for epoch in (1, 2):
         add_epoch(database, epoch)
     with database.write() as connection:
@@ -152,3 +156,62 @@ def test_plots_are_described(client: TestClient) -> None:
     [name] = [one for one in described["parameters"] if one["name"] == "name"]
     assert {"weights", "weights.svg", "residuals.png"} <= set(name["schema"]["enum"])
     assert {one["name"] for one in described["parameters"]} == {"job_id", "name", "layer", "metric"}
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "others"),
+    [
+        ("activations", "diagnostics.layers", ("histograms",)),
+        ("gradients", "diagnostics.layers", ("histograms",)),
+        ("weights", "diagnostics.histograms", ("diagnostics.layers",)),
+        ("activation_histograms", "diagnostics.histograms", ("diagnostics.layers",)),
+        ("learning_curves", "epochs.metrics", ("diagnostics",)),
+    ],
+)
+def test_only_what_is_drawn_is_read_and_only_in_its_turn(
+    trained: TestClient, database: Database, name: PlotName, column: str, others: tuple[str, ...]
+) -> None:
+    asked: list[str] = []
+
+    def keep(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("SELECT"):
+            asked.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", keep)
+    plot = find_plot(database, "job-1", name, "svg")
+    assert (len(asked), column in asked[0]) == (1, False)
+    plot.draw()
+    event.remove(database.engine, "before_cursor_execute", keep)
+    assert any(column in statement for statement in asked)
+    assert not any(other in statement for statement in asked for other in others)
+
+
+def test_histograms_are_read_of_one_layer(trained: TestClient, database: Database) -> None:
+    with database.read() as connection:
+        weights = diagnostics.read_histograms(connection, "job-1", "weights", 3)
+        assert diagnostics.read_histograms(connection, "job-1", "activations", 4) == []
+        seen = diagnostics.read(connection, "job-1", histograms=False)
+        whole = diagnostics.read(connection, "job-1")
+    assert weights == [(one.epoch, one.histograms.weights[2]) for one in whole]
+    assert [one.layers for one in seen] == [one.layers for one in whole]
+    assert {one.histograms for one in seen} == {Histograms((), ())}
+
+
+def test_curves_are_read_metric_by_metric_and_thinned_out(client: TestClient, database: Database) -> None:
+    for job_id in ("job-1", "job-2", "job-3"):
+        stored_job(database, job_id)
+    values: list[float | None] = [0.1, 0.30000000000000004, None, 1e300, 5.0, 6.0, 7.0]
+    records = [EpochRecord(epoch, {"val_loss": value}, 0.1, 1.0) for epoch, value in enumerate(values, 1)]
+    with database.write() as connection:
+        jobs.add_epochs(connection, "job-1", records)
+        jobs.add_epochs(connection, "job-2", records[:2])
+    with database.read() as connection:
+        found = curves.read(connection, ["job-1", "job-2", "job-3"], ["val_loss", "loss"])
+        thin = curves.read(connection, ["job-1"], ["val_loss"], every=3, besides=6)["job-1"]
+        assert curves.names(connection, ["job-1", "job-2"]) == ["val_loss"]
+    assert found.keys() == {"job-1", "job-2"}
+    assert found["job-1"].epochs.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert found["job-1"].values["val_loss"].tolist() == pytest.approx([0.1, 0.3, math.nan, *values[3:]], nan_ok=True)
+    assert np.isnan(found["job-1"].values["loss"]).all()
+    assert found["job-2"].values["val_loss"].tolist() == values[:2]
+    assert (thin.epochs.tolist(), thin.values["val_loss"].tolist()) == ([1, 4, 6, 7], [0.1, 1e300, 6.0, 7.0])

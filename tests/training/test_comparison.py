@@ -9,7 +9,7 @@ from service.domain.jobs import JobState
 from service.domain.limits import Limits
 from service.storage.database import Database
 from service.storage.tables import model_versions
-from service.use_cases.comparisons import comparison_result, get_comparison, submit_comparison_once
+from service.use_cases.comparisons import look_at_comparison, submit_comparison_once
 from service.use_cases.idempotency import StoredAnswer
 from tests.training.attempts import read, run
 
@@ -41,8 +41,7 @@ def test_arms_share_rows_and_seed_so_that_equal_networks_come_out_equal(sqlite_d
     weights = weights_of(sqlite_database)
     assert weights["m-snn"] == weights["m-twin"]
     assert len({*weights["m-snn"], *weights["m-regular"]}) == 4
-    found = get_comparison(sqlite_database, made.comparison.id).comparison
-    result = comparison_result(sqlite_database, found)
+    result = look_at_comparison(sqlite_database, made.comparison.id).result
     assert result is not None
     snn, twin, regular = result.arms
     assert snn.metrics == twin.metrics

@@ -1,4 +1,4 @@
-"""What a comparison's spec stands for, once it is completed from its data set."""
+"""What a comparison's spec takes and refuses, and what state it is in."""
 
 import json
 import re
@@ -8,214 +8,19 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service.domain.comparison_completion import CompletedComparison, complete_comparison, dataset_of, model_name
-from service.domain.comparison_presets import PRESETS
+from service.domain.comparison_completion import complete_comparison, dataset_of, model_name
 from service.domain.comparison_spec import ComparisonSpec
 from service.domain.comparisons import state_of
-from service.domain.datasets import ARTICLE_TABLES, Column, Dataset
 from service.domain.errors import InvalidSpec
 from service.domain.jobs import JobState
 from service.domain.limits import Limits
-from service.domain.spec import MlpSpec, NetworkSpec
-from tests.factories import make_dataset, numeric
-
-SMALL = make_dataset(numeric("a"), numeric("b"), numeric("y"), rows=200, target="y")
-CLASSES = make_dataset(
-    numeric("a"), Column("y", "categorical", "text", missing=0, unique=2, top=(("no", 150), ("yes", 50))), target="y"
-)
+from tests.unit.planned import CLASSES, article
 
 
-def article(name: str) -> Dataset:
-    table = ARTICLE_TABLES[name]
-    rows = table.train_rows + table.test_rows
-    return make_dataset(*table.columns, rows=rows, official_test_rows=table.test_rows, target=table.target)
-
-
-def completed(table: Dataset = SMALL, limits: Limits | None = None, **fields: Any) -> CompletedComparison:
-    asked = fields if "preset" in fields else {"dataset": "d1", **fields}
-    return complete_comparison(ComparisonSpec.model_validate(asked), table, limits or Limits())
-
-
-def refused(table: Dataset = SMALL, limits: Limits | None = None, **fields: Any) -> dict[str, str]:
-    """What is wrong, by pointer; nothing is said twice."""
-    with pytest.raises(InvalidSpec) as raised:
-        completed(table, limits, **fields)
-    found = {violation.pointer: violation.detail for violation in raised.value.violations}
-    assert len(found) == len(raised.value.violations)
-    return found
-
-
-def networks(found: CompletedComparison) -> dict[str, NetworkSpec]:
-    assert isinstance(found.spec.arms, dict)
-    return found.spec.arms
-
-
-def test_default_is_the_articles_question_with_five_seeds() -> None:
-    found = completed()
-    arms = networks(found)
-    assert list(arms) == ["snn", "regular", "relu_he", "relu_he_batchnorm"]
-    assert all(len(network.widths) == 20 and network.widths[0] == 100 for network in arms.values())
-    assert [network.dropout for network in arms.values()] == [0.0] * 4
-    told = [
-        (network.activation, network.initializer, network.normalization, network.standardize)
-        for network in arms.values()
-    ]
-    assert told == [
-        ("selu", "lecun_normal", None, True),
-        ("relu", "glorot_uniform", None, False),
-        ("relu", "he_normal", None, True),
-        ("relu", "he_normal", "batch", True),
-    ]
-    assert found.spec.seeds == (0, 1, 2, 3, 4)
-    assert found.spec.reference == "regular"
-    assert [(job.arm, job.seed) for job in found.jobs] == [(arm, seed) for arm in arms for seed in range(5)]
-
-
-def test_jobs_differ_in_network_seed_and_model_alone() -> None:
-    found = completed(tags=["x"], model="m", training={"epochs": 7})
-    for job in found.jobs:
-        assert job.spec.network == networks(found)[job.arm]
-        assert job.spec.training.seed == job.seed
-        assert job.spec.model == f"m-{job.arm}"
-        assert job.spec.tags == ("x",)
-    same = {
-        job.spec.model_copy(
-            update={
-                "network": None,
-                "model": None,
-                "training": job.spec.training.model_copy(update={"seed": 0}),
-            }
-        ).model_dump_json(warnings=False)
-        for job in found.jobs
-    }
-    assert len(same) == 1
-    assert found.jobs[0].spec.training.epochs == 7
-
-
-def test_every_job_is_one_that_could_be_submitted_alone() -> None:
-    found = completed(CLASSES, arms="ablations", dropout=0.1, seeds=[3])
-    for job in found.jobs:
-        spec = type(job.spec).model_validate(job.spec.model_dump(mode="json"))
-        assert spec == job.spec
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {},
-        {"preset": "article/boston_housing", "dataset": "d1", "target": "y"},
-        {"arms": "ablations", "dropout": 0.1, "levels": [0.5]},
-        {"depths": [2, 8], "seeds": [7]},
-        {"arms": {"a": {"units": [3, 4]}, "b": {"kind": "mlp"}}, "reference": "b"},
-    ],
-)
-def test_completed_spec_is_completed_to_itself(fields: dict[str, Any]) -> None:
-    first = completed(**fields)
-    again = complete_comparison(ComparisonSpec.model_validate(first.spec.model_dump(mode="json")), SMALL, Limits())
-    assert again == first
-
-
-@pytest.mark.parametrize(
-    ("name", "validation", "seeds"), [("fashion_mnist", 10_000, 1), ("cifar10", 5_000, 1), ("boston_housing", 81, 5)]
-)
-def test_presets_are_the_articles_experiments(name: str, validation: int, seeds: int) -> None:
-    found = completed(article(name), preset=f"article/{name}")
-    assert dataset_of(ComparisonSpec.model_validate({"preset": f"article/{name}"})) == name
-    training = found.jobs[0].spec.training
-    assert (training.optimizer, training.learning_rate, training.epochs, training.batch_size) == ("nadam", 7e-4, 50, 32)
-    assert (training.early_stopping, training.test_fraction) == (None, None)
-    assert found.ground.validation_rows == validation
-    assert found.ground.test_rows == ARTICLE_TABLES[name].test_rows
-    assert len(found.spec.seeds) == seeds
-    assert len(found.jobs) == 4 * seeds
-
-
-def test_other_fields_override_a_preset_one_by_one() -> None:
-    fields: dict[str, Any] = {"training": {"epochs": 3, "early_stopping": {"patience": 2}}, "seeds": [9], "units": 10}
-    found = completed(article("cifar10"), preset="article/cifar10", **fields)
-    training = found.jobs[0].spec.training
-    assert (training.epochs, training.learning_rate, training.validation_fraction) == (3, 7e-4, 0.1)
-    assert training.early_stopping is not None
-    assert training.early_stopping.patience == 2
-    assert [job.seed for job in found.jobs] == [9] * 4
-    assert {network.widths for network in networks(found).values()} == {(10,) * 20}
-    assert PRESETS["article/cifar10"].training.epochs == 50
-
-
-def test_ablations_break_one_condition_each() -> None:
-    arms = networks(completed(arms="ablations", hidden_layers=3, units=5))
-    kept = {"activation": "selu", "initializer": "lecun_normal", "normalization": None, "standardize": True}
-    broken = {
-        name: {field for field, value in kept.items() if getattr(network, field) != value}
-        for name, network in arms.items()
-    }
-    assert broken == {
-        "snn": set(),
-        "no_lecun_start": {"initializer"},
-        "no_selu": {"activation"},
-        "no_standardization": {"standardize"},
-        "batch_normalization": {"normalization"},
-    }
-    assert completed(arms="ablations").spec.reference == "snn"
-
-
-def test_dropout_adds_an_ablation_of_its_kind_and_is_the_same_everywhere() -> None:
-    arms = networks(completed(arms="ablations", dropout=0.05))
-    assert {network.dropout for network in arms.values()} == {0.05}
-    extra = arms["no_alpha_dropout"]
-    assert isinstance(extra, MlpSpec)
-    assert (extra.activation, extra.initializer, extra.dropout_kind) == ("selu", "lecun_normal", "standard")
-
-
-def test_depth_sweep_makes_an_arm_of_every_depth() -> None:
-    found = completed(depths=[2, 32], seeds=[0, 1])
-    assert [(job.arm, job.seed, len(job.spec.network.widths)) for job in found.jobs] == [
-        (f"{arm}-{depth}", seed, depth) for arm in ("snn", "regular") for depth in (2, 32) for seed in (0, 1)
-    ]
-    assert {name: network.hidden_layers for name, network in networks(found).items()} == {"snn": None, "regular": None}
-    mine = completed(depths=[3], arms={"a": {"units": 7}}, seeds=[0])
-    assert [(job.arm, job.spec.network.widths) for job in mine.jobs] == [("a-3", (7, 7, 7))]
-
-
-def test_guessing_is_as_good_as_the_largest_class() -> None:
-    assert completed(CLASSES).ground.guess == 0.75
-    assert completed(SMALL).ground.guess == 0.0
-    assert completed(article("cifar10"), preset="article/cifar10").ground.guess == 0.1
-
-
-def test_sizes_are_those_of_the_parts() -> None:
-    ground = completed(training={"test_fraction": 0.25, "validation_fraction": 0.2}).ground
-    assert (ground.training_rows, ground.validation_rows, ground.test_rows, ground.inputs) == (120, 30, 50, 2)
-
-
-def test_what_fails_for_one_arm_points_at_it_and_the_rest_is_said_once() -> None:
-    small = Limits(max_parameters=5000)
-    arms = {"big": {}, "ok": {"units": 10}, "wide": {"units": 900}}
-    found = refused(limits=small, arms=arms)
-    assert found.keys() == {"#/arms/big", "#/arms/wide"}
-    assert "parameters" in found["#/arms/big"]
-    shared = refused(features=["a", "q"], training={"momentum": 0.5, "monitor": "val_f1"})
-    assert shared.keys() == {"#/features/1", "#/training/momentum", "#/training/monitor"}
-
-
-@pytest.mark.parametrize(
-    ("fields", "pointer", "said"),
-    [
-        ({"arms": {"a": {}}, "units": 5}, "#/units", "say it in each of the arms"),
-        ({"arms": {"a": {}}, "hidden_layers": 5}, "#/hidden_layers", "say it in each of the arms"),
-        ({"arms": {"a": {}}, "dropout": 0.0}, "#/dropout", "say it in each of the arms"),
-        ({"depths": [2], "hidden_layers": 5}, "#/hidden_layers", "given by depths"),
-        ({"depths": [2], "arms": {"a": {"hidden_layers": 2}}}, "#/arms/a/hidden_layers", "given by depths"),
-        ({"depths": [2], "arms": {"a": {"units": [2, 2]}}}, "#/arms/a/units", "one number"),
-        ({"reference": "nobody"}, "#/reference", "'nobody' is none of the arms"),
-        ({"depths": [2], "arms": {"a" * 99: {}}}, f"#/arms/{'a' * 64}", "too long a name"),
-        ({"training": {"validation_fraction": 0.0}}, "#/training/validation_fraction", "no row to compare"),
-        ({"seeds": list(range(50)), "depths": [1, 2, 3]}, "#/seeds", "2 arms x 3 depths x 50 seeds are 300 jobs"),
-    ],
-)
-def test_misfits_are_named_by_pointer(fields: dict[str, Any], pointer: str, said: str) -> None:
-    found = refused(**fields)
-    assert said in found[pointer]
+def test_no_data_set_is_that_of_the_preset() -> None:
+    spec = ComparisonSpec.model_validate({"preset": "article/boston_housing", "dataset": None})
+    assert dataset_of(spec) == "boston_housing"
+    assert complete_comparison(spec, article("boston_housing"), Limits()).spec.dataset == "boston_housing"
 
 
 def test_data_set_is_needed_where_there_is_no_preset() -> None:
@@ -275,8 +80,8 @@ def test_name_of_a_model_has_at_most_a_hundred_characters(model: str, arm: str) 
 @pytest.mark.parametrize(
     ("states", "expected"),
     [
-        ({"queued": 2}, "queued"),
-        ({"queued": 1, "paused": 1}, "queued"),
+        ({"queued": 2}, "running"),
+        ({"queued": 1, "paused": 1}, "running"),
         ({"queued": 1, "succeeded": 1}, "running"),
         ({"running": 1}, "running"),
         ({"cancelling": 1, "failed": 1}, "running"),
@@ -287,8 +92,21 @@ def test_name_of_a_model_has_at_most_a_hundred_characters(model: str, arm: str) 
         ({"succeeded": 1, "running": 0}, "succeeded"),
     ],
 )
-def test_state_is_that_of_the_jobs(states: dict[str, int], expected: str) -> None:
-    assert state_of({JobState(state): count for state, count in states.items()}) == expected
+def test_state_is_that_of_the_jobs_of_which_one_has_begun(states: dict[str, int], expected: str) -> None:
+    assert state_of({JobState(state): count for state, count in states.items()}, has_started=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ({"queued": 2}, "queued"),
+        ({"queued": 1, "paused": 1}, "queued"),
+        ({"queued": 1, "cancelled": 1}, "queued"),
+        ({"cancelled": 2}, "cancelled"),
+    ],
+)
+def test_comparison_is_queued_until_a_job_begins(states: dict[str, int], expected: str) -> None:
+    assert state_of({JobState(state): count for state, count in states.items()}, has_started=False) == expected
 
 
 def test_examples_of_the_documentation_are_specs() -> None:
@@ -300,4 +118,6 @@ def test_examples_of_the_documentation_are_specs() -> None:
     for example in examples:
         spec = ComparisonSpec.model_validate(example)
         table = article(tables[spec.preset]) if spec.preset else CLASSES
-        assert complete_comparison(spec, table, Limits()).jobs
+        found = complete_comparison(spec, table, Limits())
+        assert found.jobs
+        assert not any("dropout was left open" in warning for warning in found.warnings), "examples are fair"

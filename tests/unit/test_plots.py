@@ -3,25 +3,20 @@
 import math
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable
 from typing import Any, Literal
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
-from service.domain.diagnostics import Diagnosis, HeldOut, Histogram, Histograms, LayerDiagnosis
+from service.domain.diagnostics import HeldOut, Histogram
 from service.domain.errors import NothingToDraw
-from service.domain.jobs import EpochRecord
 from service.domain.self_normalization import SELU_ALPHA, SELU_SCALE
 from service.plots import __main__ as explanatory
 from service.plots.activations import activations
 from service.plots.confusion_matrix import confusion_matrix
-from service.plots.critical_difference import alike, critical_difference
+from service.plots.critical_difference import critical_difference
 from service.plots.depth_sweep import depth_sweep
 from service.plots.distributions import activation_histograms, weights
 from service.plots.figures import MAX_NAME, named, render
@@ -31,55 +26,14 @@ from service.plots.initial_weights import initial_weights
 from service.plots.learning_curves import learning_curves
 from service.plots.residuals import residuals
 from service.plots.scales import decade, evenly, numbers, outline
-
-SVG = "{http://www.w3.org/2000/svg}"
-ODD_NAMES = ("$x_$", "$", r"a\$b$", "<script>alert(1)</script>", "🧪 鸡 عربى", "_hidden", "a\nb\0c\ud800", "n" * 300)
-
-
-def curve(values: Sequence[float | None], name: str = "loss") -> list[EpochRecord]:
-    """Epochs with these values of a metric on validation rows, and half of them on training rows."""
-    return [
-        EpochRecord(epoch, {name: None if value is None else value / 2, f"val_{name}": value}, 0.001, 1.0)
-        for epoch, value in enumerate(values, 1)
-    ]
-
-
-def layer(number: int, value: float | None) -> LayerDiagnosis:
-    return LayerDiagnosis(number, 100, *[value] * (len(fields(LayerDiagnosis)) - 2))
-
-
-def diagnosis(epoch: int, values: Sequence[float | None], bins: Sequence[int] = (1, 3, 9, 3, 1)) -> Diagnosis:
-    """What was seen of layers all of whose numbers are these."""
-    histogram = Histogram(-1.0, 1.0, tuple(bins))
-    layers = tuple(layer(number, value) for number, value in enumerate(values, 1))
-    return Diagnosis(epoch, layers, Histograms((histogram,) * len(layers), (histogram,) * len(layers)))
-
-
-def diagnoses(epochs: int, layers: int) -> list[Diagnosis]:
-    return [diagnosis(epoch, [0.5 + number / layers for number in range(layers)]) for epoch in range(epochs)]
-
-
-def panels(figure: Figure) -> list[Any]:
-    """The axes of a figure, as Any: matplotlib's types allow everything that it takes."""
-    return list(figure.axes)
-
-
-def labelled(axes: Axes, label: str) -> list[Any]:
-    return [one for one in axes.get_children() if one.get_label() == label]
-
-
-def texts(figure: Figure) -> list[str]:
-    """Every text of a figure as its SVG shows it."""
-    root = ElementTree.fromstring(render(figure, "svg"))  # noqa: S314  # our own
-    return ["".join(one.itertext()) for one in root.iter(f"{SVG}text")]
-
+from tests.unit.pictures import ODD_NAMES, curve, diagnoses, diagnosis, distributed, labelled, panels, texts
 
 PICTURES: dict[str, Callable[[], Figure]] = {
     "learning_curves": lambda: learning_curves({"a": [curve([3, 2, 1])], "b": [curve([3, 1]), curve([2, 4, 1])]}),
     "activations": lambda: activations(diagnoses(4, 3)),
     "gradients": lambda: gradients(diagnoses(4, 3)),
-    "weights": lambda: weights(diagnoses(4, 3), 3),
-    "activation_histograms": lambda: activation_histograms(diagnoses(4, 3), 1),
+    "weights": lambda: weights(distributed(diagnoses(4, 3), 3), 3),
+    "activation_histograms": lambda: activation_histograms(distributed(diagnoses(4, 3)), 1),
     "confusion_matrix": lambda: confusion_matrix(HeldOut("test", ("a", "b"), ((5, 1), (0, 4)))),
     "residuals": lambda: residuals(HeldOut("test", truth=(1.0, 2.0, 3.0), predicted=(1.5, 2.0, 2.0))),
     "critical_difference": lambda: critical_difference({"a": 1.2, "b": 1.8, "c": 3.0}, 1.0, 10),
@@ -107,51 +61,6 @@ def test_picture_fits_a_page_and_names_its_axes(name: str) -> None:
     drawn = [axes for axes in panels(figure) if axes.get_subplotspec() and axes.axison]
     assert all(axes.get_ylabel() for axes in drawn)
     assert all(axes.get_xlabel() for axes in drawn if axes.get_subplotspec().is_last_row())
-
-
-def test_training_is_dashed_and_best_epoch_is_marked_where_it_is() -> None:
-    figure = learning_curves({"snn": [curve([3.0, 1.0, 2.0])]})
-    [axes] = panels(figure)
-    training, validation, mark = axes.get_lines()
-    assert training.is_dashed()
-    assert not validation.is_dashed()
-    assert list(validation.get_ydata()) == [3, 1, 2]
-    assert (list(mark.get_xdata()), list(mark.get_ydata())) == ([2], [1.0])
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "loss")
-    assert "snn, best epoch 2" in texts(figure)
-
-
-def test_best_epoch_is_the_highest_where_higher_is_better_and_the_one_that_is_given() -> None:
-    runs = [curve([0.3, 0.9, 0.5], "accuracy")]
-    assert "a, best epoch 2" in texts(learning_curves({"a": runs}, "val_accuracy"))
-    assert "a, best epoch 3" in texts(learning_curves({"a": runs}, "accuracy", {"a": 3}))
-
-
-def test_loss_and_main_metric_stand_side_by_side() -> None:
-    run = [EpochRecord(1, {"loss": 1.0, "val_loss": 1.0, "f1": 0.1, "accuracy": 0.5, "val_accuracy": 0.4}, 0.1, 1)]
-    assert [axes.get_ylabel() for axes in panels(learning_curves({"a": [run]}))] == ["loss", "accuracy"]
-
-
-def test_seeds_are_a_mean_with_a_band_of_one_standard_deviation() -> None:
-    figure = learning_curves({"a": [curve([4.0, 2.0, 0.5]), curve([2.0, 1.0])]}, "loss")
-    [axes] = panels(figure)
-    [band] = [one for one in axes.collections if isinstance(one, PolyCollection)]
-    corners = np.asarray(band.get_paths()[0].vertices).tolist()
-    assert {tuple(corner) for corner in corners} >= {(1.0, 2.0), (1.0, 4.0), (2.0, 1.0), (2.0, 2.0)}
-    validation, mark = axes.get_lines()[1:]
-    assert list(validation.get_ydata()) == [3.0, 1.5, 0.5], "a seed that has ended counts no more"
-    assert list(mark.get_xdata()) == [2], "of the epochs that both have"
-    assert any("standard deviation" in text for text in texts(figure))
-
-
-def test_thousands_of_epochs_stay_small_and_keep_their_peak() -> None:
-    values: list[float | None] = [1 + math.sin(epoch) / 10 for epoch in range(100_000)]
-    values[54_321], values[77_777] = 1.9, None
-    figure = learning_curves({"a": [curve(values)]})
-    drawn = panels(figure)[0].get_lines()[1]
-    assert len(drawn.get_xdata()) <= 1000
-    assert np.nanmax(drawn.get_ydata()) == 1.9
-    assert len(render(figure, "svg")) < 100_000
 
 
 def test_what_is_not_finite_is_left_out() -> None:
@@ -204,7 +113,7 @@ def test_gradient_ratios_are_of_the_first_a_middle_and_the_last_epoch() -> None:
 
 @pytest.mark.parametrize(("epochs", "ridges"), [(1, 1), (2, 2), (25, 25), (26, 25), (300, 25)])
 def test_ridges_are_at_most_25_with_the_first_and_the_last_epoch(epochs: int, ridges: int) -> None:
-    [axes] = panels(weights(diagnoses(epochs, 2), 2))
+    [axes] = panels(weights(distributed(diagnoses(epochs, 2)), 2))
     assert len(axes.get_lines()) == ridges
     named_epochs = [label.get_text() for label in axes.get_yticklabels()]
     assert (named_epochs[0], named_epochs[-1]) == ("0", str(epochs - 1))
@@ -213,15 +122,18 @@ def test_ridges_are_at_most_25_with_the_first_and_the_last_epoch(epochs: int, ri
 
 
 def test_ridge_is_the_density_of_its_layer() -> None:
-    seen = [diagnosis(0, [1.0]), Diagnosis(1, (layer(1, 1.0),), Histograms((Histogram(-1, 1, (0, 0, 4, 0, 0)),), ()))]
+    seen = [*distributed([diagnosis(0, [1.0])]), (1, Histogram(-1, 1, (0, 0, 4, 0, 0)))]
     first, second = panels(weights(seen, 1))[0].get_lines()
     assert max(second.get_ydata()) - min(second.get_ydata()) == pytest.approx(4)
     assert max(first.get_ydata()) - 1 == pytest.approx(4 * 9 / 17)
 
 
 def test_edges_that_hold_more_say_so() -> None:
-    assert "outermost" in panels(activation_histograms([diagnosis(0, [1.0], (5, 0, 0, 1, 0))], 1))[0].get_xlabel()
-    assert panels(weights([diagnosis(0, [1.0], (0, 1, 5, 1, 0))], 1))[0].get_xlabel() == "weight"
+    assert (
+        "outermost"
+        in panels(activation_histograms(distributed([diagnosis(0, [1.0], (5, 0, 0, 1, 0))]), 1))[0].get_xlabel()
+    )
+    assert panels(weights(distributed([diagnosis(0, [1.0], (0, 1, 5, 1, 0))]), 1))[0].get_xlabel() == "weight"
 
 
 def test_confusion_matrix_is_coloured_by_the_true_class_and_counted() -> None:
@@ -256,51 +168,16 @@ def test_residuals_have_the_diagonal_and_every_finite_row() -> None:
     assert render(residuals(HeldOut("test", truth=(3.0,), predicted=(3.0,))), "png")
 
 
-def test_arms_are_joined_where_they_differ_by_less() -> None:
-    assert alike([1.0, 1.5, 2.6, 2.8, 9.0], 1.2) == [(0, 1), (1, 2), (2, 3)]
-    assert alike([1.0, 2.0, 3.0], 0.9) == []
-    assert alike([1.0, 2.0, 3.0], 2.5) == [(0, 2)]
-    assert alike([1.0, 2.0, 3.0], 1.5) == [(0, 1), (1, 2)]
-    figure = critical_difference({"snn": 1.2, "he": 1.8, "sigmoid": 3.0}, 1.0, 12)
-    [bar] = labelled(panels(figure)[0], "alike")
-    assert sorted(bar.get_xdata()) == pytest.approx([1.17, 1.83])
-    assert len(labelled(panels(figure)[0], "rank 1.2")) == 1
-    low, high = sorted(panels(figure)[0].get_xlim())
-    assert low < 1 < 3 < high
-    assert {"snn  1.20", "he  1.80", "sigmoid  3.00"} <= set(texts(figure))
-    assert any("critical difference 1.00, 12 blocks" in text for text in texts(figure))
-
-
-def test_depths_have_dots_means_and_horizons() -> None:
-    scores: Mapping[str, Mapping[int, Sequence[float | None]]] = {
-        "snn": {2: [0.8, 0.9], 16: [0.7, None]},
-        "mlp": {2: [0.5], 16: [None]},
-    }
-    figure = depth_sweep(scores, {"snn": None, "mlp": 6}, "val_accuracy")
-    [axes] = panels(figure)
-    [means] = labelled(axes, "snn")
-    assert list(means.get_xdata()) == [2, 16]
-    assert list(means.get_ydata()) == pytest.approx([0.85, 0.7])
-    [horizon] = [line for line in axes.get_lines() if list(line.get_xdata()) == [6, 6]]
-    assert horizon.get_color() == labelled(axes, "mlp")[0].get_color()
-    dots = [line for line in axes.get_lines() if line.get_linestyle() == "None" and line.get_marker() != "x"]
-    assert sum(len(line.get_xdata()) for line in dots) == 4
-    assert axes.get_xscale() == "log"
-    assert {"2", "16", "hidden layers", "predicted horizon", "no score: failed or diverged"} <= set(texts(figure))
-
-
 @pytest.mark.parametrize(
     "draw",
     [
         lambda: learning_curves({}),
-        lambda: learning_curves({"a": [[]]}),
+        lambda: learning_curves({"a": [curve([])]}),
         lambda: learning_curves({"a": [curve([1.0])]}, "f1"),
         lambda: activations([]),
         lambda: gradients([]),
         lambda: weights([], 1),
-        lambda: weights(diagnoses(2, 3), 4),
-        lambda: weights(diagnoses(2, 3), 0),
-        lambda: activation_histograms([diagnosis(0, [1.0], (0, 0))], 1),
+        lambda: activation_histograms(distributed([diagnosis(0, [1.0], (0, 0))]), 1),
         lambda: confusion_matrix(HeldOut("test")),
         lambda: residuals(HeldOut("test")),
         lambda: residuals(HeldOut("test", truth=(math.nan,), predicted=(1.0,))),

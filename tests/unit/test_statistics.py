@@ -42,8 +42,7 @@ def test_without_correction_it_is_the_paired_t_test(values: list[int]) -> None:
     assert found is not None
     assert found.p == pytest.approx(max(expected.pvalue, least_p(len(values))))
     assert found.difference == pytest.approx(np.mean(values) - np.mean(others))
-    low, high = expected.confidence_interval(0.95)
-    assert found.interval == pytest.approx((low, high))
+    assert found.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
 
 
 def test_correction_widens_the_error_by_the_rows_that_repetitions_share() -> None:
@@ -55,16 +54,40 @@ def test_correction_widens_the_error_by_the_rows_that_repetitions_share() -> Non
     # s^2 = 1e-4, so that t = 0.02 / sqrt(1e-4 (1/5 + 1/4)).
     assert corrected.p == pytest.approx(2 * stats.t.sf(0.02 / math.sqrt(1e-4 * 0.45), 4))
     assert corrected.p > plain.p
+    assert plain.interval is not None
+    assert corrected.interval is not None
     assert corrected.interval[0] < plain.interval[0] < plain.interval[1] < corrected.interval[1]
 
 
 def test_differences_without_variation_decide_by_themselves() -> None:
     same, apart = paired_test([0.5, 0.5], [0.5, 0.5]), paired_test([0.4, 0.7, 0.1], [0.3, 0.6, 0.0])
     assert same is not None
-    assert (same.p, same.difference, same.interval) == (1.0, 0.0, (0.0, 0.0))
+    assert (same.p, same.difference, same.interval) == (1.0, 0.0, None)
     assert apart is not None
     assert apart.p == 2 / 4**3
     assert apart.difference == pytest.approx(0.1)
+    assert apart.interval is None, "nothing varies, which does not mean that the true difference is known"
+
+
+def test_interval_never_leaves_0_out_where_p_could_not() -> None:
+    two, three = paired_test([0.9, 0.91], [0.1, 0.12]), paired_test([0.9, 0.91, 0.92], [0.1, 0.12, 0.11])
+    assert two is not None
+    assert three is not None
+    assert (two.p, two.interval) == (2 / 4**2, None)
+    assert three.p == 2 / 4**3 < 0.05
+    assert three.interval is not None
+    assert three.interval[0] > 0
+
+
+def test_far_numbers_have_an_interval_as_long_as_it_is_of_numbers() -> None:
+    near, far = summarize([1.0, 2.0, 4.0]), summarize([1e200, 2e200, 4e200])
+    assert far.standard_deviation == pytest.approx((near.standard_deviation or 0) * 1e200)
+    assert far.confidence_interval == pytest.approx(tuple(end * 1e200 for end in near.confidence_interval or ()))
+    tested = paired_test([1e200, 2e200, 4e200], [0.0, 1e200, 0.0])
+    assert tested is not None
+    assert tested.interval is not None
+    assert all(map(math.isfinite, tested.interval))
+    assert summarize([1.5e308, -1.5e308]).confidence_interval is None
 
 
 def test_p_is_never_below_the_chance_that_trainings_which_die_look_alike() -> None:

@@ -1,0 +1,48 @@
+"""Epochs read metric by metric: of each only what is wanted, for there may be very many."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Row, Select, or_, select
+
+from service.domain.curves import Curves
+from service.storage.tables import epochs
+
+EPOCHS_AT_ONCE = 5000
+
+
+def names(connection: Connection, job_ids: Sequence[str]) -> list[str]:
+    """Read what the first epochs of some jobs measured."""
+    query = select(epochs.c.metrics).where(epochs.c.job_id.in_(job_ids), epochs.c.epoch == 1).order_by(epochs.c.job_id)
+    return list(dict.fromkeys(name for metrics in connection.execute(query).scalars() for name in metrics))
+
+
+def read(
+    connection: Connection, job_ids: Sequence[str], metrics: Sequence[str], every: int = 1, besides: int | None = None
+) -> dict[str, Curves]:
+    """Read some metrics of some jobs by job, of every so many-th epoch from the first, and ``besides`` of one more.
+
+    A job without epochs is left out.
+    """
+    found = {}
+    query = columns(metrics).where(epochs.c.job_id.in_(job_ids)).order_by(epochs.c.job_id, epochs.c.epoch)
+    if every > 1:
+        query = query.where(or_((epochs.c.epoch - 1) % every == 0, epochs.c.epoch == besides))
+    for job_id, rows in by_job(connection, query):
+        table = np.array([row[1:] for row in rows], dtype=np.float64)
+        values = {name: table[:, place] for place, name in enumerate(metrics, 1)}
+        found[job_id] = Curves(table[:, 0].astype(np.int64), values)
+    return found
+
+
+def columns(metrics: Sequence[str]) -> Select[Any]:
+    """Select job, epoch and some metrics, None where one is not finite or missing, from epochs."""
+    return select(epochs.c.job_id, epochs.c.epoch, *(epochs.c.metrics[name].as_float() for name in metrics))
+
+
+def by_job(connection: Connection, query: Select[Any]) -> Iterator[tuple[str, Iterator[Row[Any]]]]:
+    """Run a query whose first column is the job, by which it is ordered, some thousand rows at a time."""
+    rows = connection.execute(query, execution_options={"yield_per": EPOCHS_AT_ONCE})
+    yield from groupby(rows, key=lambda row: str(row[0]))
