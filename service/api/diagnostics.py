@@ -4,7 +4,7 @@ from functools import partial
 from typing import Annotated
 
 import anyio
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from service.api.dependencies import ServicesDependency, StrictRoute
 from service.api.diagnostic_views import DiagnosticsView, ProbeView
@@ -14,14 +14,17 @@ from service.use_cases import diagnostics, probe
 router = APIRouter(tags=["diagnostics"], route_class=StrictRoute)
 
 
-@router.get("/jobs/{job_id}/diagnostics")
+@router.get("/jobs/{job_id}/diagnostics", response_model=DiagnosticsView)
 def job_diagnostics(
     job_id: str,
     services: ServicesDependency,
     histograms: Annotated[bool, Query(description="Weights and activations of every layer as histograms, too")] = False,
-) -> DiagnosticsView:
+) -> Response:
     """Read what the layers looked like after the epochs, the lint and the verdict."""
-    return DiagnosticsView.of(diagnostics.job_diagnostics(services.database, job_id), histograms=histograms)
+    found = diagnostics.job_diagnostics(services.database, job_id, histograms=histograms)
+    # Written here, in a thread, for it may be megabytes.
+    content = DiagnosticsView.of(found, histograms=histograms).model_dump_json().encode()
+    return Response(content, media_type="application/json")
 
 
 @router.post("/probe")

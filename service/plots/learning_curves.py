@@ -35,6 +35,11 @@ ONE_PANEL = 6.0
 """Inches, for the names of arms below take more room than a column."""
 STEEP = 100.0
 """From this ratio of the highest to the lowest on, an error is drawn on a logarithmic axis."""
+USUAL_PERCENT = 98
+SPIKE = 3.0
+"""A value so many times as large as all but the largest two in a hundred is a spike ..."""
+CUT = 1.25
+"""... and the axis ends at so many times of what those are."""
 LOWEST_R2 = -1.0
 """R² below it says nothing more, and would press the rest of the curve flat."""
 
@@ -156,8 +161,17 @@ def _scale(axes: Axes, name: str, values: Numbers) -> None:
     if name == "r2" and known.min() < LOWEST_R2:
         axes.set_ylim(LOWEST_R2, max(0.0, float(known.max())) + 0.05)
         axes.set_ylabel(f"{metric_label(name)} (cut at {LOWEST_R2:g})")
-    elif not is_higher_better(name) and known.min() > 0 and known.max() > STEEP * known.min():
+        return
+    if is_higher_better(name):
+        return
+    usual = float(np.percentile(known, USUAL_PERCENT))
+    if known.min() > 0 and usual > STEEP * known.min():
         decade_axis(axes, known)
+    elif known.max() > SPIKE * usual > 0:
+        # One epoch in which a training stumbled would press all others into a line.
+        margin = 0.05 * (usual - float(known.min()))
+        axes.set_ylim(float(known.min()) - margin, usual * CUT + margin)
+        axes.set_ylabel(f"{metric_label(name)} (cut at {usual * CUT:.3g})")
 
 
 def _legend(arms: Mapping[str, Runs], best: Sequence[Sequence[int | None]], notes: Mapping[str, str]) -> list[Any]:

@@ -17,12 +17,13 @@ class JobDiagnostics:
     diagnoses: list[Diagnosis]
 
 
-def job_diagnostics(database: Database, job_id: str) -> JobDiagnostics:
-    """Read everything that was seen.
+def job_diagnostics(database: Database, job_id: str, *, histograms: bool) -> JobDiagnostics:
+    """Read what was seen, with the histograms where they are asked for.
 
     Raises:
         UnknownJob: there is none with this id.
     """
     with database.read() as connection:
         job = jobs.get(connection, job_id)
-        return JobDiagnostics(diagnostics.lint(connection, job_id), job.verdict, diagnostics.read(connection, job_id))
+        seen = diagnostics.read(connection, job_id, histograms=histograms)
+        return JobDiagnostics(diagnostics.lint(connection, job_id), job.verdict, seen)
