@@ -14,7 +14,7 @@ from service.domain.verdict import Verdict
 from workers import network as networks
 from workers import training_metrics
 from workers.engine.chunks import Engine, Trained
-from workers.engine.diagnosis import diagnose, largest_of
+from workers.engine.faults import diagnose, largest_of
 from workers.engine.feeds import Chunk, Feed, count_steps, permutation
 from workers.engine.layout import Vectors
 from workers.environment import Environment, environment

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from service.doctor.checks import Check, Place, Status, bounded, masked
 from service.domain.workers import SILENT_SECONDS, Worker, WorkerState
-from service.storage import diagnosis, health, workers
+from service.storage import doctor, health, workers
 from service.storage.database import Connection
-from service.storage.diagnosis import LATE_SECONDS, Found
+from service.storage.doctor import LATE_SECONDS, Found
 from service.storage.tables import SCHEMA_REVISION
 
 VERSION = version("selfnorm")
@@ -28,7 +28,7 @@ def database_checks(place: Place) -> Iterator[Check]:
     yield database
     if database.status is Status.PROBLEM:
         return
-    file = diagnosis.sqlite_file(place.database_url)
+    file = doctor.sqlite_file(place.database_url)
     if file is not None:
         yield bounded("file", str(file), "", lambda: _file(file))
         yield _asked("integrity", place, _integrity)
@@ -64,37 +64,37 @@ def _asked(name: str, place: Place, look: Callable[[Connection, Place], Check]) 
     """Ask the database on a connection of its own, so that one that hangs holds up nothing else."""
 
     def work() -> Check:
-        with diagnosis.reading(place.database_url) as connection:
+        with doctor.reading(place.database_url) as connection:
             return look(connection, place)
 
     return bounded(name, masked(place.database_url), place.database_advice, work)
 
 
 def _database(place: Place) -> Check:
-    file = diagnosis.sqlite_file(place.database_url)
-    with diagnosis.reading(place.database_url) as connection:
-        diagnosis.now(connection)  # SQLAlchemy compiles it once
+    file = doctor.sqlite_file(place.database_url)
+    with doctor.reading(place.database_url) as connection:
+        doctor.now(connection)  # SQLAlchemy compiles it once
         began = time.perf_counter()
-        diagnosis.now(connection)
+        doctor.now(connection)
         took = f"a round trip takes {1000 * (time.perf_counter() - began):.1f} ms"
         if file is None:
-            server = diagnosis.postgresql_version(connection)
+            server = doctor.postgresql_version(connection)
             return Check("database", Status.OK, f"PostgreSQL {server}, {masked(place.database_url)}, {took}")
     return Check("database", Status.OK, f"SQLite file {file}, {took}")
 
 
 def _file(file: Path) -> Check:
-    if not diagnosis.is_writable(file):
+    if not doctor.is_writable(file):
         advice = "give both to the user who runs selfnorm, and run this as that user"
         return Check("file", Status.PROBLEM, f"this user cannot write {file}, or its folder", advice)
-    if not diagnosis.has_wal(file):
+    if not doctor.has_wal(file):
         detail = f"{file} is not in WAL mode: readers and writers hold each other up"
         return Check("file", Status.WARNING, detail, "selfnorm sets it when it starts")
     return Check("file", Status.OK, "can be written, in WAL mode")
 
 
 def _integrity(connection: Connection, _place: Place) -> Check:
-    damage = diagnosis.quick_check(connection, QUICK_CHECK_SECONDS)
+    damage = doctor.quick_check(connection, QUICK_CHECK_SECONDS)
     if damage is None:
         detail = f"quick_check found nothing in {QUICK_CHECK_SECONDS:.0f} s and was not at its end"
         return Check("integrity", Status.OK, detail, "selfnorm backup checks everything that it copies")
@@ -118,7 +118,7 @@ def _migrations(connection: Connection, place: Place) -> Check:
 
 def _clock(connection: Connection, _place: Place) -> Check:
     before = datetime.now(UTC)
-    theirs = diagnosis.now(connection)
+    theirs = doctor.now(connection)
     return clock(theirs, before, datetime.now(UTC))
 
 
@@ -142,7 +142,7 @@ def _workers(connection: Connection, place: Place) -> Check:
 
 
 def _queue(connection: Connection, place: Place) -> Check:
-    queue = diagnosis.queue(connection)
+    queue = doctor.queue(connection)
     if not queue.waiting:
         return Check("queue", Status.OK, "no job waits")
     detail = f"{_jobs(queue.waiting)} in line, the oldest for {queue.oldest_seconds:.0f} s"
@@ -177,14 +177,14 @@ def _none_gets_ready(known: list[Worker]) -> bool:
 
 
 def _leases(connection: Connection, place: Place) -> Check:
-    found = diagnosis.expired(connection)
+    found = doctor.expired(connection)
     if not found.count:
         return Check("leases", Status.OK, "every job that runs has a worker")
     return Check("leases", Status.PROBLEM, f"lost by their workers: {_named(found)}", place.start_sweeper)
 
 
 def _times(connection: Connection, place: Place) -> Check:
-    found = diagnosis.far_ahead(connection)
+    found = doctor.far_ahead(connection)
     if not found.count:
         return Check("times", Status.OK, "no job waits for a time far ahead")
     detail = f"held until a time far ahead, for the database's clock was set back: {_named(found)}"
@@ -192,7 +192,7 @@ def _times(connection: Connection, place: Place) -> Check:
 
 
 def _stops(connection: Connection, _place: Place) -> Check:
-    found = diagnosis.unheeded(connection)
+    found = doctor.unheeded(connection)
     if not found.count:
         return Check("stops", Status.OK, "no job is late to pause or to be cancelled")
     detail = f"asked to pause or to cancel more than {LATE_SECONDS:.0f} s ago and still running: {_named(found)}"
@@ -200,7 +200,7 @@ def _stops(connection: Connection, _place: Place) -> Check:
 
 
 def _losses(connection: Connection, _place: Place) -> Check:
-    found = diagnosis.with_losses(connection)
+    found = doctor.with_losses(connection)
     if not found.count:
         return Check("losses", Status.OK, "no unfinished job has cost a worker since it was last stored")
     detail = f"has cost a worker since it was last stored: {_named(found)}"

@@ -1,6 +1,7 @@
 """Every way in which a request or a training can go wrong, one class per fact; no status codes here.
 
-What is said of models and their versions is in ``model_errors``, why a job fails in ``training_errors``.
+What is said of models and their versions is in ``model_errors``, of comparisons and plots in ``comparison_errors``,
+why a job fails in ``training_errors``.
 
 SelfnormError
 ├── InvalidInput            the caller must change the request; carries every violation
@@ -10,19 +11,16 @@ SelfnormError
 │   └── IdempotencyKeyReused    a key under which another request came before
 ├── MalformedRequest        not even the form is right
 │   └── InvalidPageToken, InvalidIdempotencyKey
-├── NotFound                UnknownDataset, UnknownJob, UnknownPrediction, UnknownComparison, UnknownPlot
+├── NotFound                UnknownDataset, UnknownJob, UnknownPrediction
 ├── Conflict                the thing exists, its state forbids it
 │   ├── JobIsFinal, JobIsNotFinal, JobIsCancelling, JobDidNotFail, SplitNotDrawn, NoResult
-│   ├── ComparisonIsFinal, ComparisonIsNotFinal, JobInComparison
 │   ├── DatasetInUse, DatasetHasJobs, DatasetIsBuiltin, DatasetIsGone, DatasetNotHere
-│   ├── NothingToDraw           a plot whose values are not there
 │   └── RequestStillRunning     the first request under this key has not been answered yet
 ├── TrainingFailed          a job ends as failed: training_errors.py
 ├── LeaseLost               another worker owns the job now; write nothing more
 └── CorruptBlob             stored bytes do not have their hash
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -144,24 +142,6 @@ class UnknownPrediction(NotFound):
         super().__init__(f"no prediction has the id {prediction_id[:64]!r}; GET /predictions lists them")
 
 
-class UnknownComparison(NotFound):
-    """No comparison has this id."""
-
-    code = "unknown_comparison"
-
-    def __init__(self, comparison_id: str) -> None:
-        super().__init__(f"no comparison has the id {comparison_id[:64]!r}; GET /comparisons lists them")
-
-
-class UnknownPlot(NotFound):
-    """No plot has this name."""
-
-    code = "unknown_plot"
-
-    def __init__(self, name: str, known: Sequence[str]) -> None:
-        super().__init__(f"there is no plot {name[:64]!r}; there are {', '.join(known)}, also with .svg or .png behind")
-
-
 class Conflict(SelfnormError):
     """The state of the thing forbids what was asked."""
 
@@ -227,40 +207,6 @@ class NoResult(Conflict):
         super().__init__(f"prediction {prediction_id} is {state} and has no result; {advice}")
 
 
-class ComparisonIsFinal(Conflict):
-    """A comparison whose jobs have all ended cannot be cancelled any more."""
-
-    code = "comparison_is_final"
-
-    def __init__(self, comparison_id: str, state: str) -> None:
-        super().__init__(
-            f"comparison {comparison_id} has ended as {state}; only one that has not ended can be cancelled"
-        )
-
-
-class ComparisonIsNotFinal(Conflict):
-    """A comparison with jobs that have not ended cannot be deleted."""
-
-    code = "comparison_is_not_final"
-
-    def __init__(self, comparison_id: str, unfinished: int) -> None:
-        super().__init__(
-            f"{unfinished} job(s) of comparison {comparison_id} have not ended; cancel it and wait, then delete it"
-        )
-
-
-class JobInComparison(Conflict):
-    """A job that belongs to a comparison cannot be deleted on its own."""
-
-    code = "job_in_comparison"
-
-    def __init__(self, job_id: str, comparison_id: str) -> None:
-        super().__init__(
-            f"job {job_id} belongs to comparison {comparison_id}, whose result needs it; "
-            f"DELETE /comparisons/{comparison_id} deletes it together with the others"
-        )
-
-
 class DatasetInUse(Conflict):
     """Jobs that have not ended need this data set."""
 
@@ -310,15 +256,6 @@ class DatasetNotHere(Conflict):
             f"the rows of {dataset_id} are not stored here: a worker downloads them when a job needs them. "
             "Set SELFNORM_DATASETS_DIR to a folder that holds its files to read them from there"
         )
-
-
-class NothingToDraw(Conflict):
-    """What a plot shows is not there, or not yet."""
-
-    code = "nothing_to_draw"
-
-    def __init__(self, missing: str, when: str) -> None:
-        super().__init__(f"there is nothing to draw: {missing}; {when}")
 
 
 class RequestStillRunning(Conflict):

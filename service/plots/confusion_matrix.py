@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from service.domain.comparison_errors import NothingToDraw
 from service.domain.diagnostics import HeldOut
-from service.domain.errors import NothingToDraw
 from service.plots.figures import INK, LETTER_WIDTH, ONE_COLUMN, TWO_COLUMNS, colour_bar, named, new_figure, picture
 from service.plots.scales import Numbers, evenly
 

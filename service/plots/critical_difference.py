@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from service.domain.errors import NothingToDraw
+from service.domain.comparison_errors import NothingToDraw
 from service.plots.figures import GREY, INK, TWO_COLUMNS, named, new_figure, picture
 
 AXIS, ROW, BAR = 0.0, 0.55, 0.22

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from service.domain.errors import NothingToDraw
+from service.domain.comparison_errors import NothingToDraw
 from service.plots.figures import (
     GREY,
     TWO_COLUMNS,

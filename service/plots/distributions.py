@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from service.domain.comparison_errors import NothingToDraw
 from service.domain.diagnostics import Histogram
-from service.domain.errors import NothingToDraw
 from service.plots.figures import INK, ONE_COLUMN, new_figure, picture
 from service.plots.scales import Numbers, evenly
 

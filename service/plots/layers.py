@@ -11,8 +11,8 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from service.domain.comparison_errors import NothingToDraw
 from service.domain.diagnostics import Diagnosis
-from service.domain.errors import NothingToDraw
 from service.plots.figures import colour_bar
 from service.plots.scales import Numbers, evenly, numbers
 

@@ -11,9 +11,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from service.domain.comparison_errors import NothingToDraw
 from service.domain.comparison_verdicts import is_higher_better
 from service.domain.curves import Curves
-from service.domain.errors import NothingToDraw
 from service.plots.figures import (
     GREY,
     INK,

@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, select
 
+from service.domain.comparison_errors import ComparisonIsFinal, ComparisonIsNotFinal, UnknownComparison
 from service.domain.comparisons import ComparedJob, Comparison, Ground
-from service.domain.errors import ComparisonIsFinal, ComparisonIsNotFinal, UnknownComparison
 from service.domain.jobs import JobKind, JobState
 from service.storage import jobs, pages
 from service.storage.tables import comparison_jobs, comparisons

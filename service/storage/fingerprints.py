@@ -5,7 +5,8 @@ Whatever is stored of a job adds an event in the same transaction, or changes on
 
 from sqlalchemy import Connection, select
 
-from service.domain.errors import UnknownComparison, UnknownJob
+from service.domain.comparison_errors import UnknownComparison
+from service.domain.errors import UnknownJob
 from service.domain.jobs import JobKind
 from service.storage.tables import comparison_jobs, jobs
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, select, update
 
+from service.domain.comparison_errors import JobInComparison
 from service.domain.errors import (
     JobDidNotFail,
-    JobInComparison,
     JobIsCancelling,
     JobIsFinal,
     JobIsNotFinal,

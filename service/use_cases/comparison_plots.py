@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
 
+from service.domain.comparison_errors import NothingToDraw, UnknownPlot
 from service.domain.comparison_results import ComparisonResult
 from service.domain.comparisons import ComparedJob
 from service.domain.curves import stride
-from service.domain.errors import NothingToDraw, UnknownPlot
 from service.domain.jobs import JobState
 from service.storage import comparisons, curves, fingerprints
 from service.storage.database import Connection, Database

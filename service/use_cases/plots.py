@@ -7,9 +7,10 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any, Literal, get_args
 
+from service.domain.comparison_errors import UnknownPlot
 from service.domain.curves import stride
 from service.domain.diagnostics import HeldOut
-from service.domain.errors import InvalidInput, UnknownPlot, Violation
+from service.domain.errors import InvalidInput, Violation
 from service.domain.jobs import Job
 from service.domain.wording import shown
 from service.plots.measures import chosen_metrics, known_metrics, parts, plain

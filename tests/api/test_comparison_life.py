@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import event, func, select
 
-from service.domain.errors import ComparisonIsNotFinal
+from service.domain.comparison_errors import ComparisonIsNotFinal
 from service.storage import comparisons as stored
 from service.storage import jobs, leases
 from service.storage.database import Connection, Database

@@ -33,8 +33,9 @@ from service.domain.workers import SILENT_SECONDS, WorkerState
 from service.embedded import SERVICE_FILE
 from service.processes import locked
 from service.settings import Settings
-from service.storage import diagnosis, leases, workers
+from service.storage import leases, workers
 from service.storage.database import Database, database_time
+from service.storage.doctor import reading
 from service.storage.tables import events, jobs
 from service.storage.tables import workers as worker_table
 from service.task_queue import Doorbell
@@ -185,7 +186,7 @@ def test_healthy_service_has_no_finding(database: Database, database_url: str, b
 
 
 def test_doctor_cannot_write(database: Database, database_url: str) -> None:
-    with pytest.raises(DBAPIError), diagnosis.reading(database_url) as connection:
+    with pytest.raises(DBAPIError), reading(database_url) as connection:
         connection.execute(update(jobs).values(losses=1))
 
 

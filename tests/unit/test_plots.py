@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from service.domain.comparison_errors import NothingToDraw
 from service.domain.diagnostics import HeldOut, Histogram
-from service.domain.errors import NothingToDraw
 from service.domain.self_normalization import SELU_ALPHA, SELU_SCALE
 from service.plots import __main__ as explanatory
 from service.plots.activations import activations
