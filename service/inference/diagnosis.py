@@ -58,6 +58,15 @@ class Probe:
     is_classification: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Gradients:
+    """Norms of the gradients of the mean loss."""
+
+    by_sums: float
+    """By the pre-activations of a layer."""
+    by_kernel: float
+
+
 def probe_rows(available: int, inputs: int, widths: Sequence[int], outputs: int) -> int:
     """Return on how many rows a network of this size is looked at."""
     sizes = (inputs, *widths, outputs)
@@ -108,39 +117,52 @@ def look(
     A network with batch normalization that has not trained yet is given with its layers as they are, and is normalized
     by the moments of the probe, as in training.
     """
-    is_fresh_normalized = epoch == 0 and network.normalization == "batch"
-    layers, given = _forward(network, layers, probe.rows, normalizes=is_fresh_normalized)
-    gradients = _backward(network, layers, given, probe)
-    predicted = _predicted(network, layers, probe.rows)
-    last = gradients[-1][0] if gradients else 0.0
-    found = []
-    for number, (layer, values, back, moments) in enumerate(
-        zip(layers[:-1], given[1:], gradients, predicted, strict=True), start=1
-    ):
-        squares = np.einsum("ij,ij->j", layer.kernel, layer.kernel)
-        norm = math.sqrt(float(squares.sum()))
-        step = steps[number - 1] if steps else None
-        mean = float(values.mean())
-        found.append(
-            LayerDiagnosis(
-                layer=number,
-                units=layer.bias.size,
-                mean=_finite(mean),
-                variance=_finite(float(np.square(values - np.float32(mean)).mean())),
-                predicted_mean=_finite(moments[0]),
-                predicted_variance=_finite(moments[1]),
-                tau=_finite(float(squares.mean())),
-                tau_max=_finite(float(squares.max())),
-                omega=_finite(float(layer.kernel.sum(axis=0).mean())),
-                bias=_finite(float(np.square(layer.bias).mean())),
-                weight_norm=_finite(norm),
-                gradient_norm=_finite(back[1]),
-                gradient_ratio=_finite(back[0] / last) if last > 0 else None,
-                update_ratio=_finite(step / norm) if step is not None and norm > 0 else None,
-                dead=_finite(_dead(network.activation, values)),
+    normalizes = epoch == 0 and network.normalization == "batch"
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what is not finite is None in the end
+        layers, given = _forward(network, layers, probe.rows, normalizes=normalizes)
+        gradients = _backward(network, layers, given, probe)
+        predicted = _predicted(network, layers, probe.rows)
+        last = gradients[-1].by_sums
+        found = tuple(
+            _described(number, network.activation, layer, values)
+            | {
+                "predicted_mean": _finite(moments[0]),
+                "predicted_variance": _finite(moments[1]),
+                "gradient_norm": _finite(gradient.by_kernel),
+                "gradient_ratio": _finite(gradient.by_sums / last) if last > 0 else None,
+            }
+            for number, (layer, values, gradient, moments) in enumerate(
+                zip(layers[:-1], given[1:], gradients, predicted, strict=True), start=1
             )
         )
-    return Diagnosis(epoch, tuple(found), _histograms(network, layers, given))
+        histograms = _histograms(network, layers, given)
+    ratios = [
+        _step_ratio(step, one["weight_norm"]) for step, one in zip(steps or [None] * len(found), found, strict=True)
+    ]
+    seen = tuple(LayerDiagnosis(**one, update_ratio=ratio) for one, ratio in zip(found, ratios, strict=True))
+    return Diagnosis(epoch, seen, histograms)
+
+
+def _described(number: int, activation: str, layer: Layer, values: Array) -> dict[str, Any]:
+    """Return what a layer's weights and its activations (rows, units) are, as fields of ``LayerDiagnosis``."""
+    squares = np.einsum("ij,ij->j", layer.kernel, layer.kernel)
+    mean = float(values.mean())
+    return {
+        "layer": number,
+        "units": layer.bias.size,
+        "mean": _finite(mean),
+        "variance": _finite(float(np.square(values - np.float32(mean)).mean())),
+        "tau": _finite(float(squares.mean())),
+        "tau_max": _finite(float(squares.max())),
+        "omega": _finite(float(layer.kernel.sum(axis=0).mean())),
+        "bias": _finite(float(np.square(layer.bias).mean())),
+        "weight_norm": _finite(math.sqrt(float(squares.sum()))),
+        "dead": _finite(_dead(activation, values)),
+    }
+
+
+def _step_ratio(step: float | None, norm: float | None) -> float | None:
+    return _finite(step / norm) if step is not None and norm else None
 
 
 def _forward(
@@ -161,10 +183,8 @@ def _forward(
     return [*used, layers[-1]], given
 
 
-def _backward(
-    network: NetworkSpec, layers: Sequence[Layer], given: Sequence[Array], probe: Probe
-) -> list[tuple[float, float]]:
-    """Return for every hidden layer the norms of the gradients by its pre-activations and by its kernel."""
+def _backward(network: NetworkSpec, layers: Sequence[Layer], given: Sequence[Array], probe: Probe) -> list[_Gradients]:
+    """Return how large the gradients of every hidden layer are."""
     head = layers[-1]
     if not head.kernel.any():
         head = drawn_head(*head.kernel.shape)
@@ -173,7 +193,7 @@ def _backward(
     norms = []
     for number in range(len(layers) - 2, -1, -1):
         back = back * slope(given[number + 1])
-        norms.append((_norm(back), _norm(given[number].T @ back)))
+        norms.append(_Gradients(_norm(back), _norm(given[number].T @ back)))
         if number:
             back = back @ layers[number].kernel.T
     return norms[::-1]
