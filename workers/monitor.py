@@ -85,4 +85,5 @@ class Monitor:
 def _steps(before: Tensors, after: Tensors, hidden_layers: int) -> list[float]:
     """Return the norms of a step of every hidden layer's kernel."""
     names = [f"network/dense_{number}/kernel" for number in range(1, hidden_layers + 1)]
-    return [float(np.linalg.norm(after[name] - before[name])) for name in names]
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is not told
+        return [float(np.linalg.norm(after[name] - before[name])) for name in names]
