@@ -96,7 +96,7 @@ def test_job_is_deleted_with_all_that_belongs_to_it_only_when_it_has_ended(datab
     do(database, jobs.remove, "job-1")
     with pytest.raises(UnknownJob):
         read(database)
-    nothing: dict[str, object] = dict.fromkeys(("jobs", "epochs", "diagnostics", "events", "checkpoints"), [])
+    nothing: dict[str, object] = {which: [] for which in ("jobs", "epochs", "diagnostics", "events", "checkpoints")}
     assert everything(database) == {"blobs": before, **nothing}
 
 
