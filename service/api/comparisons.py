@@ -20,8 +20,9 @@ from service.api.views import PageView
 from service.api.waiting import WaitParameter, has_tag, wait_for
 from service.domain.comparison_spec import ComparisonSpec
 from service.use_cases import comparisons
-from service.use_cases.comparison_plots import COMPARISON_PLOT_NAMES, find_comparison_plot, known_comparison_plot
+from service.use_cases.comparison_plots import COMPARISON_PLOT_NAMES, find_comparison_plot
 from service.use_cases.comparisons import FullComparison
+from service.use_cases.plots import known_plot
 
 router = APIRouter(prefix="/comparisons", tags=["comparisons"], route_class=StrictRoute)
 
@@ -93,7 +94,7 @@ async def comparison_plot(
 ) -> Response:
     """Draw all arms in one picture: their learning curves, their ranks, or how they fare by depth."""
     stem, form = plot_form(request, name)
-    known = known_comparison_plot(stem)
+    known = known_plot(stem, COMPARISON_PLOT_NAMES)
     plot = await run_in_threadpool(find_comparison_plot, services.database, comparison_id, known, form, metric)
     return await drawn(request, services, plot)
 

@@ -54,7 +54,9 @@ async def job_plot(
 ) -> Response:
     """Draw a training: its learning curves, its layers, or its answers to rows that were held out."""
     stem, form = plot_form(request, name)
-    plot = await run_in_threadpool(find_plot, services.database, job_id, known_plot(stem), form, layer, metric)
+    plot = await run_in_threadpool(
+        find_plot, services.database, job_id, known_plot(stem, PLOT_NAMES), form, layer, metric
+    )
     return await drawn(request, services, plot)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
 
-from service.domain.comparison_errors import NothingToDraw, UnknownPlot
+from service.domain.comparison_errors import NothingToDraw
 from service.domain.comparison_results import ComparisonResult
 from service.domain.comparisons import ComparedJob
 from service.domain.curves import stride
@@ -29,18 +29,6 @@ class _ShownArm:
 
 ComparisonPlotName = Literal["learning_curves", "critical_difference", "depth_sweep"]
 COMPARISON_PLOT_NAMES: tuple[ComparisonPlotName, ...] = get_args(ComparisonPlotName)
-
-
-def known_comparison_plot(name: str) -> ComparisonPlotName:
-    """Return the plot that is called so.
-
-    Raises:
-        UnknownPlot: there is none.
-    """
-    for known in COMPARISON_PLOT_NAMES:
-        if name == known:
-            return known
-    raise UnknownPlot(name, COMPARISON_PLOT_NAMES)
 
 
 def find_comparison_plot(

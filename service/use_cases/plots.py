@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from service.domain.comparison_errors import UnknownPlot
 from service.domain.curves import stride
@@ -28,6 +28,8 @@ PlotName = Literal[
     "residuals",
 ]
 PlotForm = Literal["svg", "png"]
+
+Name = TypeVar("Name", bound=str)
 
 PLOT_NAMES: tuple[PlotName, ...] = get_args(PlotName)
 DRAWN_BY = version("selfnorm")
@@ -86,16 +88,16 @@ def planned(database: Database, form: PlotForm, subject: Subject) -> Plot:
         return Plot(form, sha256(connection), draw)
 
 
-def known_plot(name: str) -> PlotName:
-    """Return the plot that is called so.
+def known_plot(name: str, names: tuple[Name, ...]) -> Name:
+    """Return the plot of these that is called so.
 
     Raises:
         UnknownPlot: there is none.
     """
-    for known in PLOT_NAMES:
+    for known in names:
         if name == known:
             return known
-    raise UnknownPlot(name, PLOT_NAMES)
+    raise UnknownPlot(name, names)
 
 
 def find_plot(
