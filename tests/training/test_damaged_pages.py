@@ -1,7 +1,9 @@
 """Checkpoints that the database itself finds damaged: its files are overwritten while nobody uses them."""
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,15 +30,23 @@ Damage = Callable[[Database, Checkpoint], None]
 
 
 def damage_sqlite(database: Database, checkpoint: Checkpoint) -> None:
-    """Let the number of the page on which the bytes go on be none."""
+    """Let the number of the page on which the bytes go on be none.
+
+    The page is found by bytes that no other page holds: curves repeat themselves, the other state has weights in
+    common with this one, and free pages keep what was on them.
+    """
     with database.read() as connection:
         content = checkpoints.content(connection, checkpoint)
+        others = [checkpoints.content(connection, other) for other in kept(database) if other != checkpoint]
         page_bytes: int = connection.exec_driver_sql("PRAGMA page_size").scalar_one()
     database.close()
     path = Path(str(database.engine.url.database))
+    with closing(sqlite3.connect(path)) as vacuuming:
+        vacuuming.execute("VACUUM")
     file = bytearray(path.read_bytes())
-    pieces = (content[place : place + 64] for place in range(len(content) // 3, len(content) // 2, 500))
-    place = next(file.index(piece) for piece in pieces if file.count(piece) == 1)
+    pieces = (content[place : place + 64] for place in range(page_bytes, len(content) - page_bytes, 100))
+    own = (piece for piece in pieces if not any(piece in other for other in others))
+    place = next(file.index(piece) for piece in own if file.count(piece) == 1)
     page = place // page_bytes * page_bytes
     file[page : page + 4] = b"\xff" * 4
     path.write_bytes(file)
