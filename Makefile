@@ -10,7 +10,7 @@ CLIENT_LOCKS := deploy/locks/clients.txt deploy/locks/clients-tensorflow-serving
 IN_PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clients demo up test chaos check format figures migration lock clean
+.PHONY: help setup clients demo up test chaos check format figures reference migration lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ format: setup  ## format the code and mend what the linter can mend
 
 figures: setup  ## draw the figures of the documentation into docs/figures
 	$(BIN)/python -m service.plots docs/figures
+
+reference: setup  ## write the tables of the reference, in docs/, from the code
+	$(BIN)/python -m service.reference docs
 
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11
 LOCK := $(COMPILE) pyproject.toml
