@@ -10,7 +10,7 @@ CLIENT_LOCKS := deploy/locks/clients.txt deploy/locks/clients-tensorflow-serving
 IN_PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clients demo up test chaos check format figures reference migration lock clean
+.PHONY: help setup clients demo up test chaos check format figures screenshots reference migration lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -60,6 +60,11 @@ format: setup  ## format the code and mend what the linter can mend
 
 figures: setup  ## draw the figures of the documentation into docs/figures
 	$(BIN)/python -m service.plots docs/figures
+
+screenshots: setup  ## take the pictures of the pages, and put those of the README into docs/screenshots
+	$(BIN)/python -m pytest -p no:xdist -q tests/browser/test_pictures.py
+	mkdir -p docs/screenshots
+	cp build/screenshots/job-wide-light.png docs/screenshots/job.png
 
 reference: setup  ## write the tables of the reference, in docs/, from the code
 	$(BIN)/python -m service.reference docs

@@ -30,6 +30,7 @@ from service.api import (
     predict,
     predictions,
 )
+from service.api.dashboard import registration as dashboard
 from service.api.dependencies import Services, database_answers
 from service.api.errors import PROBLEM_TYPE, RETRY_AFTER_SECONDS, ProblemView, problem
 from service.api.protocols import registration as protocols
@@ -77,6 +78,7 @@ def create_app(services: Services) -> FastAPI:
     for module in (predict, health, metrics):
         app.include_router(module.router)
     protocols.install(app)
+    dashboard.install(app)
     app.add_middleware(
         Entrance,
         max_body_bytes=services.max_json_bytes,

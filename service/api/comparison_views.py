@@ -1,6 +1,7 @@
 """What HTTP shows of comparisons."""
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from service.api.views import View
 from service.domain.comparison_completion import CompletedComparison
@@ -8,10 +9,10 @@ from service.domain.comparison_results import ComparisonResult
 from service.domain.comparison_spec import ComparisonSpec
 from service.domain.comparisons import ComparedJob, Comparison
 from service.domain.jobs import JobState
-from service.use_cases.comparisons import FullComparison
-from service.use_cases.idempotency import StoredAnswer
 
-RETRY_AFTER_SECONDS = 1
+if TYPE_CHECKING:
+    # At run time these would load SQLAlchemy, which clients that read these views may not have.
+    from service.use_cases.comparisons import FullComparison
 
 
 class JobsProgressView(View):
@@ -80,7 +81,7 @@ class ComparisonView(ComparisonItemView):
     """What the result says, in words."""
 
     @classmethod
-    def whole(cls, found: FullComparison) -> "ComparisonView":
+    def whole(cls, found: "FullComparison") -> "ComparisonView":
         """Show a comparison with its jobs and its result."""
         result = found.result
         return cls(
@@ -108,9 +109,3 @@ class ValidatedComparisonView(View):
             training_seconds=completed.training_seconds,
             warnings=list(completed.warnings),
         )
-
-
-def submitted(found: FullComparison) -> StoredAnswer:
-    """Answer that a comparison has been made."""
-    headers = {"Location": f"/comparisons/{found.comparison.id}", "Retry-After": str(RETRY_AFTER_SECONDS)}
-    return StoredAnswer(202, headers, ComparisonView.whole(found).model_dump_json().encode())

@@ -7,7 +7,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import WithJsonSchema
 
-from service.api.comparison_views import ComparisonItemView, ComparisonView, ValidatedComparisonView, submitted
+from service.api.comparison_views import ComparisonItemView, ComparisonView, ValidatedComparisonView
 from service.api.dependencies import (
     KeyedDependency,
     PageDependency,
@@ -22,10 +22,12 @@ from service.domain.comparison_spec import ComparisonSpec
 from service.use_cases import comparisons
 from service.use_cases.comparison_plots import COMPARISON_PLOT_NAMES, find_comparison_plot
 from service.use_cases.comparisons import FullComparison
+from service.use_cases.idempotency import StoredAnswer
 from service.use_cases.plots import known_plot
 
 router = APIRouter(prefix="/comparisons", tags=["comparisons"], route_class=StrictRoute)
 
+RETRY_AFTER_SECONDS = 1
 PLOT_FILES = [name + ending for name in COMPARISON_PLOT_NAMES for ending in ("", ".svg", ".png")]
 PlotFile = Annotated[
     str,
@@ -55,6 +57,12 @@ def submit(
     for job in outcome.made.jobs if outcome.made is not None else ():
         services.doorbell.ring(job.id)
     return answer_of(outcome)
+
+
+def submitted(found: FullComparison) -> StoredAnswer:
+    """Answer that a comparison has been made."""
+    headers = {"Location": f"/comparisons/{found.comparison.id}", "Retry-After": str(RETRY_AFTER_SECONDS)}
+    return StoredAnswer(202, headers, ComparisonView.whole(found).model_dump_json().encode())
 
 
 @router.get("")

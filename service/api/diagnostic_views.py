@@ -1,12 +1,15 @@
 """What HTTP shows of the layers of a network: looked at while it trains, and probed before."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from service.api.views import FindingView, VerdictView, View
 from service.domain.diagnostics import Diagnosis, Histogram
 from service.domain.signal import Signal
-from service.use_cases.diagnostics import JobDiagnostics
-from service.use_cases.probe import Probed
+
+if TYPE_CHECKING:
+    # At run time these would load SQLAlchemy, which clients that read these views may not have.
+    from service.use_cases.diagnostics import JobDiagnostics
+    from service.use_cases.probe import Probed
 
 
 class LayerView(View):
@@ -75,7 +78,7 @@ class DiagnosticsView(View):
     items: list[DiagnosisView]
 
     @classmethod
-    def of(cls, found: JobDiagnostics, *, histograms: bool) -> "DiagnosticsView":
+    def of(cls, found: "JobDiagnostics", *, histograms: bool) -> "DiagnosticsView":
         """Show what was seen."""
         return cls(
             lint=None if found.lint is None else [FindingView(**finding) for finding in found.lint],
@@ -133,7 +136,7 @@ class ProbeView(View):
     seconds: float
 
     @classmethod
-    def of(cls, probed: Probed) -> "ProbeView":
+    def of(cls, probed: "Probed") -> "ProbeView":
         """Show what a probe found."""
         verdict = VerdictView.of(probed.verdict.to_dict())
         assert verdict is not None

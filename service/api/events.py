@@ -3,7 +3,6 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from datetime import datetime
 from typing import Annotated, Any
 
 import anyio
@@ -13,9 +12,9 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import WithJsonSchema
 
 from service.api.dependencies import PageDependency, Services, ServicesDependency
-from service.api.views import View
+from service.api.event_views import EventsView, EventView
 from service.domain.errors import InvalidPageToken, MalformedRequest, UnknownJob
-from service.domain.jobs import Event, EventKind, JobState
+from service.domain.jobs import Event, JobState
 from service.domain.wording import shown
 from service.storage import pages
 from service.storage.faults import DATABASE_DOWN
@@ -65,27 +64,6 @@ LastEventId = Annotated[
     ),
     WithJsonSchema({"type": "integer", "minimum": 0, "maximum": MAX_NUMBER}),
 ]
-
-
-class EventView(View):
-    """Something that happened to a job; ``id`` counts up from 1 within it."""
-
-    id: int
-    event: EventKind
-    data: dict[str, Any]
-    created_at: datetime
-
-    @classmethod
-    def of(cls, event: Event) -> "EventView":
-        """Show an event."""
-        return cls(id=event.number, event=event.kind, data=event.data, created_at=event.created_at)
-
-
-class EventsView(View):
-    """Some events of a job, oldest first."""
-
-    items: list[EventView]
-    next_page_token: str | None
 
 
 @router.get("/{job_id}/events", response_model=EventsView, responses=ANSWERS)

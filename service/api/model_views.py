@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -10,7 +10,10 @@ from service.api.views import MetricsView, VerdictView, View
 from service.domain.encoders import to_json
 from service.domain.models import Alias, AliasChange, ClassLabel, Model
 from service.domain.spec import JobSpec
-from service.use_cases.model_facts import VersionFacts
+
+if TYPE_CHECKING:
+    # At run time these would load SQLAlchemy, which clients that read these views may not have.
+    from service.use_cases.model_facts import VersionFacts
 
 
 class InputColumnView(View):
@@ -145,7 +148,7 @@ class VersionView(View):
     created_at: datetime
 
     @classmethod
-    def of(cls, facts: VersionFacts) -> "VersionView":
+    def of(cls, facts: "VersionFacts") -> "VersionView":
         """Show a version."""
         version, spec = facts.version, JobSpec.model_validate(facts.version.spec)
         inputs, outputs = version.inputs, version.outputs
@@ -282,7 +285,7 @@ class AliasView(View):
         )
 
 
-def _data(facts: VersionFacts, spec: JobSpec) -> DataView:
+def _data(facts: "VersionFacts", spec: JobSpec) -> DataView:
     parts = facts.parts or {}
     return DataView(
         dataset=spec.dataset,

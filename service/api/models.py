@@ -9,7 +9,8 @@ from fastapi.responses import StreamingResponse
 
 from service.api.dependencies import KeyedDependency, PageDependency, ServicesDependency, StrictRoute, answer_of
 from service.api.model_views import AliasesView, AliasSummaryView, AliasView, ModelView, VersionView
-from service.api.prediction_views import PredictionJobView, accepted
+from service.api.prediction_views import PredictionJobView
+from service.api.predictions import accepted
 from service.api.views import PageView
 from service.api.waiting import has_tag
 from service.domain.bounds import Between, Frozen

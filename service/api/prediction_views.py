@@ -7,9 +7,6 @@ from service.api.model_views import ClassCalibrationView, NumberCalibrationView,
 from service.api.views import ErrorReference, View
 from service.domain.jobs import JobState, Measure
 from service.domain.predictions import Evaluation, PredictionJob, PredictionResult, PredictionSpec
-from service.use_cases.idempotency import StoredAnswer
-
-RETRY_AFTER_SECONDS = 1
 
 
 class RowProgressView(View):
@@ -118,9 +115,3 @@ class PredictionJobView(View):
             started_at=job.started_at,
             finished_at=job.finished_at,
         )
-
-
-def accepted(job: PredictionJob) -> StoredAnswer:
-    """Answer a request that made a prediction."""
-    headers = {"Location": f"/predictions/{job.id}", "Retry-After": str(RETRY_AFTER_SECONDS)}
-    return StoredAnswer(202, headers, PredictionJobView.of(job).model_dump_json().encode())

@@ -15,15 +15,17 @@ from service.api.dependencies import (
     StrictRoute,
     answer_of,
 )
-from service.api.prediction_views import PredictionJobView, accepted
+from service.api.prediction_views import PredictionJobView
 from service.api.views import PageView
 from service.api.waiting import WaitParameter, has_tag, tagged, wait_for
 from service.domain.jobs import JobState
-from service.domain.predictions import PredictionSpec
+from service.domain.predictions import PredictionJob, PredictionSpec
 from service.use_cases import predictions
+from service.use_cases.idempotency import StoredAnswer
 
 router = APIRouter(prefix="/predictions", tags=["predictions"], route_class=StrictRoute)
 
+RETRY_AFTER_SECONDS = 1
 PIECE_BYTES = 256 * 1024
 Format = Literal["parquet", "csv"]
 MEDIA_TYPES: dict[Format, str] = {"parquet": "application/vnd.apache.parquet", "csv": "text/csv"}
@@ -38,6 +40,12 @@ def submit(spec: PredictionSpec, services: ServicesDependency, keyed: KeyedDepen
     if outcome.made is not None:
         services.doorbell.ring(outcome.made.id)
     return answer_of(outcome)
+
+
+def accepted(job: PredictionJob) -> StoredAnswer:
+    """Answer a request that made a prediction."""
+    headers = {"Location": f"/predictions/{job.id}", "Retry-After": str(RETRY_AFTER_SECONDS)}
+    return StoredAnswer(202, headers, PredictionJobView.of(job).model_dump_json().encode())
 
 
 @router.get("")

@@ -112,6 +112,9 @@ class VersionSummary:
     job_id: str
     metrics: dict[str, Any]
     created_at: datetime
+    verdict: dict[str, Any] | None
+    target: str
+    task: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,13 @@ def members(connection: Connection, comparison_id: str) -> list[ComparedJob]:
     return [ComparedJob(row.arm, row.seed, row.id, JobState(row.state), row.epoch) for row in rows]
 
 
+def of_job(connection: Connection, job_id: str) -> str | None:
+    """Return the comparison that a job belongs to; None where it is one by itself."""
+    query = select(comparison_jobs.c.comparison_id).where(comparison_jobs.c.job_id == job_id)
+    found: str | None = connection.execute(query).scalar()
+    return found
+
+
 def request_cancel(connection: Connection, comparison_id: str) -> bool:
     """Cancel the jobs that nobody runs at once, and ask the workers of the others to stop; say whether there were any.
 

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, Select, or_, select
+from sqlalchemy import Connection, Row, Select, and_, case, literal, or_, select
 
 from service.domain.curves import Curves
-from service.storage.tables import epochs
+from service.storage.tables import epochs, jobs
 
 EPOCHS_AT_ONCE = 5000
+POINTS = 40
+"""So many epochs, about, are left of a training by ``thinned``, however many it has."""
 
 
 def names(connection: Connection, job_ids: Sequence[str]) -> list[str]:
@@ -46,3 +49,30 @@ def by_job(connection: Connection, query: Select[Any]) -> Iterator[tuple[str, It
     """Run a query whose first column is the job, by which it is ordered, some thousand rows at a time."""
     rows = connection.execute(query, execution_options={"yield_per": EPOCHS_AT_ONCE})
     yield from groupby(rows, key=lambda row: str(row[0]))
+
+
+def thinned(connection: Connection, job_ids: Sequence[str]) -> dict[str, list[float | None]]:
+    """Read how the loss of some jobs went by job, of the validation rows where there are some, in some ``POINTS``.
+
+    The epochs that are wanted are counted out, and none but those are read. None stands for a loss that is not finite.
+    """
+    places = select(literal(0).label("place")).cte("places", recursive=True)
+    places = places.union_all(select(places.c.place + 1).where(places.c.place < POINTS))
+    stride = (jobs.c.epoch + POINTS - 1) // POINTS
+    step = places.c.place * stride + 1
+    # The last place is the last epoch's, in whose stead no step comes.
+    wanted = case((and_(places.c.place < POINTS, step < jobs.c.epoch), step), (places.c.place == POINTS, jobs.c.epoch))
+    query = (
+        columns(("val_loss", "loss"))
+        .join_from(jobs, places, literal(True))
+        .join(epochs, and_(epochs.c.job_id == jobs.c.id, epochs.c.epoch == wanted))
+        .where(jobs.c.id.in_(job_ids))
+    )
+    # Sorted here, for SQLite would read every epoch to have them in order.
+    rows = sorted(tuple(row) for row in connection.execute(query))
+    return {job_id: _loss([row[2:] for row in found]) for job_id, found in groupby(rows, key=itemgetter(0))}
+
+
+def _loss(points: list[tuple[float | None, ...]]) -> list[float | None]:
+    has_validation = any(validation is not None for validation, _ in points)
+    return [validation if has_validation else training for validation, training in points]

@@ -11,6 +11,8 @@ from service.domain.spec import JobSpec
 from service.domain.verdict import judge_all
 from service.storage.tables import diagnostics, jobs
 
+BEFORE_ALL = -1
+"""No epoch: the untrained network's is 0."""
 NO_HISTOGRAMS: dict[str, list[dict[str, Any]]] = {"weights": [], "activations": []}
 
 
@@ -33,23 +35,28 @@ def add(connection: Connection, job_id: str, diagnoses: Sequence[Diagnosis]) -> 
         connection.execute(insert(diagnostics), rows)
 
 
-def read(connection: Connection, job_id: str, *, histograms: bool = True) -> list[Diagnosis]:
-    """Read every diagnosis of a job, in the order of the epochs; most of it are the ``histograms``."""
+def read(connection: Connection, job_id: str, *, histograms: bool = True, after: int = BEFORE_ALL) -> list[Diagnosis]:
+    """Read every diagnosis of a job after an epoch, in their order; most of it are the ``histograms``."""
     columns = [diagnostics.c.epoch, diagnostics.c.layers, *([diagnostics.c.histograms] if histograms else [])]
-    query = select(*columns).where(diagnostics.c.job_id == job_id).order_by(diagnostics.c.epoch)
+    query = select(*columns).where(diagnostics.c.job_id == job_id, diagnostics.c.epoch > after)
+    query = query.order_by(diagnostics.c.epoch)
     rows = connection.execute(query).mappings()
     return [Diagnosis.from_json(row["epoch"], row["layers"], row.get("histograms", NO_HISTOGRAMS)) for row in rows]
 
 
 def read_histograms(
-    connection: Connection, job_id: str, kind: Literal["weights", "activations"], layer: int
+    connection: Connection,
+    job_id: str,
+    kind: Literal["weights", "activations"],
+    layer: int,
+    after: int = BEFORE_ALL,
 ) -> list[tuple[int, Histogram]]:
     """Read how the weights or activations of one layer, from 1, were distributed, by epoch; nothing else is read."""
     one = diagnostics.c.histograms[(kind, layer - 1)]
-    query = select(diagnostics.c.epoch, one).where(diagnostics.c.job_id == job_id).order_by(diagnostics.c.epoch)
+    query = select(diagnostics.c.epoch, one).where(diagnostics.c.job_id == job_id, diagnostics.c.epoch > after)
     return [
         (epoch, Histogram(found["low"], found["high"], tuple(found["counts"])))
-        for epoch, found in connection.execute(query)
+        for epoch, found in connection.execute(query.order_by(diagnostics.c.epoch))
         if found is not None
     ]
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, RowMapping, insert, or_, select, update
 
 from service.domain.jobs import Event, EventKind
 from service.storage.tables import events, jobs
@@ -47,4 +47,17 @@ def read(connection: Connection, job_id: str, after: int = 0, limit: int = EVENT
     """Read the events of a job that follow number ``after``, in order; at most ``limit`` of them."""
     query = select(events).where(events.c.job_id == job_id, events.c.number > after)
     rows = connection.execute(query.order_by(events.c.number).limit(limit)).mappings()
-    return [Event(row["number"], EventKind(row["kind"]), row["data"], row["created_at"]) for row in rows]
+    return [_event(row) for row in rows]
+
+
+def read_log(connection: Connection, job_id: str, epochs: int, limit: int = EVENTS_AT_ONCE) -> list[Event]:
+    """Read what happened to a job, newest first: of its last events all, of those before them all but the epochs."""
+    last = select(jobs.c.last_event).where(jobs.c.id == job_id).scalar_subquery()
+    query = select(events).where(
+        events.c.job_id == job_id, or_(events.c.number > last - epochs, events.c.kind != EventKind.EPOCH)
+    )
+    return [_event(row) for row in connection.execute(query.order_by(events.c.number.desc()).limit(limit)).mappings()]
+
+
+def _event(row: RowMapping) -> Event:
+    return Event(row["number"], EventKind(row["kind"]), row["data"], row["created_at"])

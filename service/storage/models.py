@@ -210,7 +210,9 @@ def _models(connection: Connection, rows: Sequence[RowMapping]) -> list[Model]:
     """Make models of rows, with their versions and aliases."""
     names = [row["name"] for row in rows]
     columns = model_versions.c
-    query = select(columns.name, columns.version, columns.job_id, columns.metrics, columns.created_at)
+    told = [columns.outputs[name].as_string() for name in ("target", "task")]
+    query = select(columns.name, columns.version, columns.job_id, columns.metrics, columns.created_at, columns.verdict)
+    query = query.add_columns(*told)
     query = query.where(columns.name.in_(names)).order_by(columns.version.desc())
     versions: dict[str, list[VersionSummary]] = {name: [] for name in names}
     for name, *summary in connection.execute(query):

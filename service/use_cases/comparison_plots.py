@@ -18,7 +18,7 @@ from service.use_cases.plots import Plot, PlotForm, Subject, drawn_metrics, plan
 
 
 @dataclass(frozen=True, slots=True)
-class _ShownArm:
+class ShownArm:
     """An arm in a picture of learning curves."""
 
     arm: str
@@ -53,7 +53,7 @@ def find_comparison_plot(
 
 
 def _curves(connection: Connection, comparison_id: str, metric: str | None) -> tuple[object, ...]:
-    shown = _shown(comparisons.members(connection, comparison_id))
+    shown = shown_arms(comparisons.members(connection, comparison_id))
     job_ids = [job.id for one in shown for job in one.jobs]
     metrics = drawn_metrics(connection, job_ids, metric)
     every = stride([job.epoch for one in shown for job in one.jobs])
@@ -62,7 +62,7 @@ def _curves(connection: Connection, comparison_id: str, metric: str | None) -> t
     return arms, metric, None, {one.arm: one.note for one in shown if one.note}
 
 
-def _shown(members: Sequence[ComparedJob]) -> list[_ShownArm]:
+def shown_arms(members: Sequence[ComparedJob]) -> list[ShownArm]:
     """Choose the jobs whose mean is drawn: those that have succeeded, as in the result, for an arm that has one.
 
     Of another arm it is those that have not ended, else those that failed or were cancelled: curves that go on, or were
@@ -74,11 +74,11 @@ def _shown(members: Sequence[ComparedJob]) -> list[_ShownArm]:
         succeeded = [job for job in begun if job.state is JobState.SUCCEEDED]
         unfinished = [job for job in begun if not job.state.is_final]
         if succeeded:
-            found.append(_ShownArm(arm, succeeded))
+            found.append(ShownArm(arm, succeeded))
         elif unfinished:
-            found.append(_ShownArm(arm, unfinished, "not finished"))
+            found.append(ShownArm(arm, unfinished, "not finished"))
         elif begun:
-            found.append(_ShownArm(arm, begun, "failed"))
+            found.append(ShownArm(arm, begun, "failed"))
     return found
 
 

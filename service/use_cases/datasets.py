@@ -184,6 +184,12 @@ def dataset_rows(
     return pages.Page(items, pages.offset_token(end) if end < dataset.rows else None)
 
 
+def are_rows_here(dataset: Dataset, datasets_dir: Path | None) -> bool:
+    """Whether the rows of a data set can be read on this machine; only the article's tables may lie elsewhere."""
+    is_stored = dataset.sha256 is not None
+    return is_stored or (datasets_dir is not None and article_files.has(datasets_dir, dataset.id))
+
+
 def _rows(dataset: Dataset, start: int, count: int, file: BinaryIO, datasets_dir: Path | None) -> list[dict[str, Any]]:
     if start >= dataset.rows:
         return []

@@ -148,7 +148,7 @@ def _use(facts: VersionFacts, address: str) -> Iterator[str]:
     yield ""
     where = f"{address}/models/{version.name}/versions/{version.version}"
     if len(version.inputs.encoders) <= MAX_COLUMNS:
-        body = {"model": version.name, "version": version.version, "instances": [_example(version)]}
+        body = {"model": version.name, "version": version.version, "instances": [example_row(version)]}
         yield "```sh"
         yield f"curl -s {shlex.quote(f'{address}/predict')} -H 'Content-Type: application/json' \\"
         yield f"  -d {shlex.quote(json.dumps(body, ensure_ascii=False))}"
@@ -160,7 +160,7 @@ def _use(facts: VersionFacts, address: str) -> Iterator[str]:
         yield f"| [{file.name}]({where}/files/{file.name}) | {file.size_bytes:,} | `{file.sha256}` |"
 
 
-def _example(version: ModelVersion) -> dict[str, Any]:
+def example_row(version: ModelVersion) -> dict[str, Any]:
     """Return a row that the model takes: what stands for the middle of every column."""
     encoders = version.inputs.encoders
     starts = accumulate((len(encoder.columns) for encoder in encoders[:-1]), initial=0)

@@ -32,7 +32,8 @@ def test_script_that_is_not_the_services_own_does_not_run(
 ) -> None:
     page = visit("/")
     refused = page.evaluate(
-        "() => { try { document.body.innerHTML = '<img src=x onerror=window.ran=1>'; } catch (error) { return error.name; } }"
+        "() => { try { document.body.innerHTML = '<img src=x onerror=window.ran=1>'; } "
+        "catch (error) { return error.name; } }"
     )
     assert refused == "TypeError"
     assert page.evaluate("window.ran ?? null") is None

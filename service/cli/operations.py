@@ -1,4 +1,4 @@
-"""The command line: one root for every way to run the service."""
+"""Commands that run the service on this machine and look after it; each loads only what it runs."""
 
 import os
 import sys
@@ -7,42 +7,33 @@ from typing import Annotated
 
 import typer
 
-from service.settings import read_settings
-
-app = typer.Typer(
-    help="Train self-normalizing neural networks on your data and serve them.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(help="The port to listen on.", min=0, max=65535)]
 DataDir = Annotated[Path, typer.Option(help="The folder that holds everything: database, broker, logs.")]
 
 
-@app.command()
 def up(host: Host = "127.0.0.1", port: Port = 8000, data_dir: DataDir = Path("data")) -> None:
     """Run the whole service on this machine: broker, worker, API and SQLite in one folder."""
-    from service.embedded import run  # each command loads only what it runs
+    from service.embedded import run
+    from service.settings import read_settings
 
     raise typer.Exit(run(read_settings(), host, port, data_dir))
 
 
-@app.command()
 def demo() -> None:
     """Train the article's network on a real table through the public API, and show what it learned."""
-    from service.demo import run  # each command loads only what it runs
+    from service.demo import run
 
     raise typer.Exit(run())
 
 
-@app.command()
 def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     """Run the API process."""
     # NumPy reads this when it is imported. Requests run side by side already; threads in each of them get in their way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from service.settings import read_settings
+
     settings = read_settings()
-    # Each command loads only what it runs.
     if settings.api_processes == 1:
         from service.server import serve
     else:
@@ -50,17 +41,15 @@ def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     raise typer.Exit(serve(settings, host, port))
 
 
-@app.command()
 def worker() -> None:
     """Run a training worker; it needs the extra `worker`."""
     # The process becomes the worker: this package must not import TensorFlow, and signals must reach Celery.
     os.execv(sys.executable, [sys.executable, "-m", "workers"])  # noqa: S606  # the running interpreter, no shell
 
 
-@app.command()
 def migrate() -> None:
     """Bring the database to this version's schema and store the built-in data sets."""
-    # Each command loads only what it runs.
+    from service.settings import read_settings
     from service.storage.database import Database, make_folder
     from service.storage.faults import reason
     from service.storage.schema import FAULTS, upgrade
@@ -77,7 +66,6 @@ def migrate() -> None:
         raise SystemExit(f"selfnorm: the database cannot be brought up to date: {reason(error)}") from None
 
 
-@app.command()
 def doctor(
     data_dir: Annotated[
         Path | None, typer.Option(help="The folder of `selfnorm up`; without it, what the settings name is looked at.")
@@ -85,21 +73,17 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
 ) -> None:
     """Look at every part without touching it; say what is wrong and what to do. Status 1 if there is a problem."""
-    from service.doctor.report import run  # each command loads only what it runs
+    from service.doctor.report import run
+    from service.settings import read_settings
 
     raise typer.Exit(run(read_settings(), data_dir, as_json))
 
 
-@app.command()
 def backup(
     folder: Annotated[Path, typer.Argument(help="Where the backup goes: a folder that is empty or not there yet.")],
     data_dir: DataDir = Path("data"),
 ) -> None:
     """Copy the data folder of `selfnorm up`, while it runs, to a folder that it can run on."""
-    from service.backup import run  # each command loads only what it runs
+    from service.backup import run
 
     raise typer.Exit(run(data_dir, folder))
-
-
-if __name__ == "__main__":
-    app()

@@ -1,0 +1,80 @@
+"""What pages load: style and scripts of this package, and D3 as another package ships it; read once, never changed."""
+
+import gzip
+import hashlib
+import mimetypes
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from importlib.metadata import distribution
+from pathlib import Path
+
+from fastapi import APIRouter, Header, HTTPException, Response
+
+router = APIRouter(prefix="/dashboard/static", include_in_schema=False)
+
+D3 = "d3.js"
+FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+"""An address holds the hash of all assets, so what lies at it never changes."""
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file as it is sent."""
+
+    media_type: str
+    content: bytes
+    compressed: bytes
+
+
+@cache
+def assets() -> dict[str, Asset]:
+    """Read every asset, by name."""
+    return {path.name: _read(path) for path in sorted(_files(), key=lambda path: path.name)} | {D3: _read(_d3())}
+
+
+@cache
+def version() -> str:
+    """Return the hash of all assets, the folder in their addresses."""
+    digest = hashlib.sha256()
+    for name, asset in assets().items():
+        digest.update(name.encode() + b"\n" + asset.content)
+    return digest.hexdigest()[:16]
+
+
+def address(name: str) -> str:
+    """Return where an asset lies.
+
+    Raises:
+        KeyError: there is none of this name.
+    """
+    assets()[name]
+    return f"/dashboard/static/{version()}/{name}"
+
+
+@router.get("/{folder}/{name}")
+def asset(folder: str, name: str, accept_encoding: str = Header("")) -> Response:
+    """Send an asset."""
+    found = assets().get(name)
+    if found is None or folder != version():
+        raise HTTPException(404)
+    is_compressed = "gzip" in accept_encoding
+    headers = {**FOR_EVER, "Vary": "Accept-Encoding"} | ({"Content-Encoding": "gzip"} if is_compressed else {})
+    return Response(found.compressed if is_compressed else found.content, 200, headers, found.media_type)
+
+
+def _files() -> Iterator[Path]:
+    with resources.as_file(resources.files("service.api.dashboard") / "static") as folder:
+        yield from folder.iterdir()
+
+
+def _d3() -> Path:
+    # Importing the package would import Matplotlib.
+    return Path(str(distribution("mpld3").locate_file("mpld3/js/d3.v5.min.js")))
+
+
+def _read(path: Path) -> Asset:
+    content = path.read_bytes()
+    media_type = "text/javascript" if path.suffix == ".js" else mimetypes.guess_type(path.name)[0] or "text/plain"
+    return Asset(media_type, content, gzip.compress(content, mtime=0))

@@ -1,0 +1,154 @@
+"""/dashboard/live/jobs: what changes in the first page of a list of jobs, as a stream."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import anyio
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.sse import EventSourceResponse, format_sse_event
+
+from service.api.dashboard.job_rows import JobRow
+from service.api.dashboard.jobs import PAGE_SIZE, WantedDependency
+from service.api.dashboard.pages import PageRoute
+from service.api.dependencies import Services, ServicesDependency
+from service.api.events import COMMENT, RECONNECT_MILLISECONDS, STREAM_HEADERS
+from service.storage.database import Database
+from service.storage.faults import DATABASE_DOWN
+from service.storage.job_list import Marks
+from service.storage.jobs import JobFilter
+from service.storage.pages import PageRequest
+from service.use_cases import job_list
+from service.use_cases.job_list import News
+
+router = APIRouter(prefix="/dashboard/live", route_class=PageRoute, include_in_schema=False)
+
+LOOK_SECONDS = 1.0
+FIRST_PAGE = PageRequest(PAGE_SIZE)
+
+
+@dataclass(frozen=True)
+class Look:
+    """The first page of a list at a moment; moments are milliseconds of the database's clock, the ids of events."""
+
+    marks: Marks | None = None
+    at: int = 0
+    """When something changed last; 0 before the first look."""
+    order: tuple[str, ...] = ()
+    order_at: int = 0
+    """Since when it is this one."""
+    rows: dict[str, tuple[int, JobRow]] = field(default_factory=dict)
+    """Each with when it became what it is."""
+
+    def then(self, news: News) -> "Look":
+        """Return what the page is now."""
+        now = int(news.marks.at.timestamp() * 1000)
+        order, rows, has_changed = tuple(news.marks.jobs), dict(self.rows), False
+        for listed in news.changed:
+            row = JobRow.of(listed)
+            if row.id not in rows or rows[row.id][1] != row:
+                rows[row.id], has_changed = (now, row), True
+        is_other = self.at == 0 or order != self.order or self._next_token != news.marks.next_token
+        return Look(
+            marks=news.marks,
+            at=now if has_changed or is_other else self.at,
+            order=order,
+            order_at=now if is_other else self.order_at,
+            rows={job_id: rows[job_id] for job_id in order if job_id in rows},
+        )
+
+    def since(self, moment: int) -> dict[str, Any] | None:
+        """Return what has changed since then; None where nothing has."""
+        if self.at <= moment:
+            return None
+        changed = [row.model_dump(mode="json") for at, row in self.rows.values() if at > moment]
+        page = {"order": self.order, "next": self._next_token} if self.order_at > moment else {}
+        return {"jobs": changed, **page}
+
+    @property
+    def _next_token(self) -> str | None:
+        return None if self.marks is None else self.marks.next_token
+
+
+class Feed:
+    """A list that is looked at once a second, however many follow it, and not at all while nobody does."""
+
+    def __init__(self, database: Database, wanted: JobFilter) -> None:
+        self._database = database
+        self._wanted = wanted
+        self._lock = asyncio.Lock()
+        self._look = Look()
+        self._looked_at = 0.0
+        self.followers = 0
+
+    async def look(self, not_before: float) -> Look:
+        """Return what the page was at some moment, by the monotonic clock, or has become since."""
+        async with self._lock:
+            if self._looked_at < not_before:
+                self._looked_at = time.monotonic()
+                try:
+                    news = await run_in_threadpool(
+                        job_list.look, self._database, self._wanted, FIRST_PAGE, self._look.marks
+                    )
+                except DATABASE_DOWN:
+                    return self._look
+                self._look = self._look.then(news)
+            return self._look
+
+
+class Feeds:
+    """The lists that somebody follows, by what they hold."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._feeds: dict[JobFilter, Feed] = {}
+
+    @contextmanager
+    def following(self, wanted: JobFilter) -> Iterator[Feed]:
+        """Follow a list."""
+        feed = self._feeds.setdefault(wanted, Feed(self._database, wanted))
+        feed.followers += 1
+        try:
+            yield feed
+        finally:
+            feed.followers -= 1
+            if not feed.followers:
+                del self._feeds[wanted]
+
+
+@router.get("/jobs")
+async def live_jobs(
+    request: Request,
+    services: ServicesDependency,
+    wanted: WantedDependency,
+    last_event_id: Annotated[str, Header(alias="Last-Event-ID")] = "",
+) -> Response:
+    """Send what the first page of the list is, and then, once a second, what has changed in it."""
+    state = request.app.state
+    if not hasattr(state, "job_feeds"):
+        state.job_feeds = Feeds(services.database)
+    after = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) < 16 else 0
+    return EventSourceResponse(_follow(services, state.job_feeds, wanted, after), headers=STREAM_HEADERS)
+
+
+async def _follow(services: Services, feeds: Feeds, wanted: JobFilter, after: int) -> AsyncIterator[bytes]:
+    """Send changes until this process is asked to end, and a comment where there are none for long."""
+    with feeds.following(wanted) as feed:
+        yield format_sse_event(retry=RECONNECT_MILLISECONDS)
+        sent_at = not_before = time.monotonic()
+        while not services.stopping.is_set():
+            look = await feed.look(not_before)
+            if news := look.since(after):
+                # In ASCII, for some clients also end a line at characters such as U+2028.
+                yield format_sse_event(data_str=json.dumps(news), event="jobs", id=str(look.at))
+                after, sent_at = look.at, time.monotonic()
+            elif time.monotonic() - sent_at >= services.comment_seconds:
+                yield COMMENT
+                sent_at = time.monotonic()
+            await anyio.sleep(LOOK_SECONDS)
+            not_before = time.monotonic() - LOOK_SECONDS

@@ -1,0 +1,23 @@
+"""Puts the pages into the application."""
+
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Response
+
+from service.api.dashboard import assets, chart_data, comparisons, datasets, home, job, jobs, live, models
+from service.api.dashboard.pages import PageRoute
+from service.api.dependencies import database_answers
+
+nothing = APIRouter(prefix="/dashboard", route_class=PageRoute, include_in_schema=False)
+
+
+@nothing.get("/{path:path}")
+def nowhere(path: str) -> Response:
+    """Say that there is no such page."""
+    raise HTTPException(404)
+
+
+def install(app: FastAPI) -> None:
+    """Add every page; each of them reads the database."""
+    app.include_router(assets.router)
+    for module in (home, datasets, models, jobs, live, job, chart_data, comparisons):
+        app.include_router(module.router, dependencies=[Depends(database_answers)])
+    app.include_router(nothing)

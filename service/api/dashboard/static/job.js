@@ -1,0 +1,98 @@
+// A job, live: reads what there is, follows what happens, and hands both to the parts of the page.
+import { get } from "./api.js";
+import { given } from "./dom.js";
+import { showEquivalents } from "./equivalents.js";
+import { wireActions } from "./job-actions.js";
+import { learningCurves } from "./job-curves.js";
+import { eventLog } from "./job-events.js";
+import { showJob } from "./job-head.js";
+import { layerView } from "./job-layers.js";
+import { follow } from "./live.js";
+import { byId } from "./dom.js";
+
+const FINAL = ["succeeded", "failed", "cancelled"];
+const LOOK_MS = 1000; // the layers, the progress and the verdict are read anew this often at most
+
+const data = given("given");
+let { job } = data;
+const own = `/dashboard/jobs/${encodeURIComponent(job.id)}`;
+const public_ = `/jobs/${encodeURIComponent(job.id)}`;
+
+const curves = learningCurves(job);
+const layers = layerView({ address: own, job, bounds: data.bounds });
+const log = eventLog();
+const actions = wireActions({ address: public_, comparison: data.comparison, onChange: show });
+
+function show(next) {
+  job = next;
+  showJob(job, data);
+  actions.show(job);
+  curves.mark(job);
+}
+
+// Asked for while it runs, a reading follows when that has ended and the pause is over: never two at once.
+function paced(read, pause) {
+  let running = null;
+  let again = false;
+  return function ask() {
+    if (running) {
+      again = true;
+      return running;
+    }
+    running = Promise.all([read().catch(() => {}), new Promise((resolve) => setTimeout(resolve, pause))]).finally(() => {
+      running = null;
+      if (again) ask();
+      again = false;
+    });
+    return running;
+  };
+}
+
+const readJob = async () => show(await get(public_));
+const readCurves = async () => curves.replace(await get(`${own}/curves`));
+const lookAgain = paced(() => Promise.all([readJob(), layers.more()]), LOOK_MS);
+// Parts are read one by one, so that one that cannot be read keeps none of the others from being shown.
+const readAll = () => Promise.allSettled([readJob(), readCurves(), layers.again()]);
+
+const others = {
+  epoch: ({ data: epoch }) => curves.add(epoch),
+  started: ({ data: { epoch } }) => forget(epoch),
+  checkpoint_damaged: ({ data: { epoch } }) => forget(epoch),
+};
+
+/** What was seen of later epochs no longer counts: they are trained again. */
+function forget(epoch) {
+  curves.forgetAfter(epoch);
+  layers.forgetAfter(epoch);
+}
+
+const NAMES = [
+  "submitted", "started", "epoch", "self_normalization_lost", "cancel_requested", "pause_requested", "paused", "resumed",
+  "handed_back", "worker_lost", "stalled", "checkpoint_damaged", ...FINAL,
+];
+
+function watch() {
+  const handlers = Object.fromEntries(
+    NAMES.map((name) => [
+      name,
+      (event) => {
+        log.add(event);
+        others[name]?.(event);
+        if (FINAL.includes(name)) end();
+        else lookAgain();
+      },
+    ]),
+  );
+  const stream = follow(`${public_}/events`, handlers, { after: data.last_event, onBack: readAll, onEnd: end });
+  const timer = setInterval(() => document.visibilityState === "visible" && lookAgain(), 2 * LOOK_MS);
+  function end() {
+    clearInterval(timer);
+    stream.close();
+    readAll();
+  }
+}
+
+show(job);
+showEquivalents(byId("again"), { spec: data.short, path: "/jobs" });
+Promise.allSettled([readCurves(), layers.again()]);
+if (!FINAL.includes(job.state)) watch();

@@ -1,0 +1,1 @@
+"""``selfnorm``, the command line: runs the service, and talks to one that runs through ``service.client`` alone."""

@@ -1,0 +1,42 @@
+"""How the root of the command line shows its commands, and how it ends when nobody reads what it prints."""
+
+import io
+import os
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+PIPE_CLOSED = 141
+"""What a shell reports of a program that SIGPIPE has ended (128 + 13)."""
+
+
+class CommandGroup(TyperGroup):
+    """Commands under headings, whose order is the object of the context."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List every command, below the heading that it was registered with."""
+        sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in ctx.obj}
+        for name in self.list_commands(ctx):
+            command: Any = self.get_command(ctx, name)
+            if not command.hidden:
+                sections[command.rich_help_panel].append((name, command.help.partition("\n")[0]))
+        for heading, rows in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; where its reader has gone (``selfnorm jobs | head -1``), end in silence."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # names may hold what a terminal's own encoding has not
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            # What is still buffered would be written when Python ends, and fail again, aloud.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(PIPE_CLOSED) from None

@@ -1,0 +1,99 @@
+"""Rows on their way to a model: as JSON, as a NumPy array or as an Arrow stream, and no more at once than it takes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from service.client import frames
+
+JSON = "application/json"
+NPY = "application/x-npy"
+ARROW = "application/vnd.apache.arrow.stream"
+
+MAX_ROWS = 100_000
+MAX_CELLS = 8_000_000
+MAX_BYTES = 48 * 2**20
+"""What the service takes at once, with room for what stands beside the cells; more rows are sent in parts."""
+FEW_CELLS = 10_000
+"""So few numbers are as quick as JSON, and need no pyarrow to read their answer."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows that can be sent in parts; ``part`` gives those from one place to another, as their media type has them."""
+
+    count: int
+    at_once: int
+    media_type: str
+    part: Callable[[int, int], Any]
+    """Bytes, or for JSON a list of rows."""
+
+
+def rows_of(source: Any, *, as_json: bool = False) -> Rows:
+    """Return rows in the form that suits them: frames as Arrow, arrays of many numbers as they are, all else as JSON.
+
+    Raises:
+        TypeError: it holds no rows, or cells that are neither numbers nor text nor dates.
+        ValueError: it has another shape than rows have.
+    """
+    package = frames.package_of(source)
+    if package == "numpy" and not source.dtype.names:
+        return _of_array(source, as_json)
+    if package is not None:
+        table = frames.to_arrow(source)
+        return _listed(table.to_pylist()) if as_json else _of_table(table)
+    if isinstance(source, str | bytes) or not isinstance(source, Sequence):
+        raise TypeError(
+            f"rows must be a list of lists or of dicts, a DataFrame, an Arrow Table or an array of 2 dimensions; got "
+            f"{type(source).__name__}. Put a single row into a list"
+        )
+    return _listed(source)
+
+
+def _of_array(array: Any, as_json: bool) -> Rows:
+    if array.ndim != 2:
+        raise ValueError(
+            f"rows must have 2 dimensions, (rows, columns); got the shape {array.shape}. "
+            "A single row is array.reshape(1, -1)"
+        )
+    if as_json or array.dtype.kind not in "fiub" or array.size <= FEW_CELLS:
+        return _listed(array.tolist())
+    if array.dtype.itemsize > 8:
+        array = array.astype(float)
+    at_once = _at_once(len(array), array.shape[1], array.nbytes)
+    return Rows(len(array), at_once, NPY, lambda start, stop: _as_npy(array[start:stop]))
+
+
+def _of_table(table: Any) -> Rows:
+    at_once = _at_once(table.num_rows, table.num_columns, table.nbytes)
+    return Rows(table.num_rows, at_once, ARROW, lambda start, stop: _as_stream(table.slice(start, stop - start)))
+
+
+def _listed(rows: Sequence[Any]) -> Rows:
+    return Rows(len(rows), MAX_ROWS, JSON, lambda start, stop: rows[start:stop])
+
+
+def _at_once(rows: int, columns: int, size_bytes: int) -> int:
+    """Return how many rows a part may have; at least one."""
+    by_size = rows * MAX_BYTES // max(size_bytes, 1)
+    return max(min(MAX_ROWS, MAX_CELLS // max(columns, 1), by_size), 1)
+
+
+def _as_npy(array: Any) -> bytes:
+    import numpy as np
+
+    written = io.BytesIO()
+    np.lib.format.write_array(written, array, allow_pickle=False)
+    return written.getvalue()
+
+
+def _as_stream(table: Any) -> bytes:
+    import pyarrow as pa
+
+    written = io.BytesIO()
+    with pa.ipc.new_stream(written, table.schema) as stream:
+        stream.write_table(table)
+    return written.getvalue()

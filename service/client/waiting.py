@@ -1,0 +1,70 @@
+"""Waits for what ends by itself: a job, a prediction over a data set, a comparison."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from service.client.errors import ConnectionFailed, JobCancelled, JobFailed, JobTimeout, Unavailable
+from service.client.progress import Progress, reporting
+from service.client.steps import Call, Pause, Steps
+from service.domain.jobs import JobState
+
+if TYPE_CHECKING:
+    from service.api.comparison_views import ComparisonView
+    from service.api.prediction_views import PredictionJobView
+    from service.api.views import JobView
+
+Waited = TypeVar("Waited", "JobView", "PredictionJobView", "ComparisonView")
+
+HOLD_SECONDS = 30.0
+"""How long the service is asked to hold its answer back; it gives it as soon as there is an end."""
+LOOK_SECONDS = 0.5
+"""The same, where somebody looks on."""
+SOON_SECONDS = 0.2
+"""An answer that came back sooner than this was not held, for the service is about to end."""
+PATIENCE_SECONDS = 180.0
+"""A service that is away for less than this is waited for: it may be starting again."""
+
+
+def wait_for(
+    read: Callable[[float], Call[Waited]], what: str, timeout_seconds: float | None, progress: Progress[Waited]
+) -> Steps[Waited]:
+    """Wait until something has ended well; ``read`` asks for it and has the answer held for so many seconds.
+
+    Raises:
+        JobFailed, JobCancelled: it ended otherwise.
+        JobTimeout: the time was over before.
+        ConnectionFailed, Unavailable: the service was away for too long.
+    """
+    answered: float | None = None
+    until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    with reporting(progress, what) as report:
+        while True:
+            asked = time.monotonic()
+            left = HOLD_SECONDS if until is None else max(until - asked, 0)
+            hold = min(left, HOLD_SECONDS if report is None else LOOK_SECONDS)
+            try:
+                job = yield from read(hold)
+            except (ConnectionFailed, Unavailable):
+                if answered is None or time.monotonic() - answered > PATIENCE_SECONDS or left <= 0:
+                    raise
+                continue
+            answered = time.monotonic()
+            if report is not None:
+                report(job)
+            if job.state.is_final:
+                return _ended(job, what)
+            if until is not None and answered >= until:
+                raise JobTimeout(job, f"{what} {job.id} is still {job.state} after {timeout_seconds:g} s; it goes on")
+            if answered - asked < min(SOON_SECONDS, hold):
+                yield Pause(SOON_SECONDS)
+
+
+def _ended(job: Waited, what: str) -> Waited:
+    if job.state == JobState.CANCELLED:
+        raise JobCancelled(job, f"{what} {job.id} was cancelled")
+    if job.state == JobState.FAILED:
+        error = getattr(job, "error", None)
+        why = "a job of it failed" if error is None else f"{error.code}: {error.detail}"
+        raise JobFailed(job, f"{what} {job.id} failed: {why}")
+    return job

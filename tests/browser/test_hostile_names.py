@@ -1,0 +1,109 @@
+"""Names are whatever people write: none of them runs, and each is shown as it is."""
+
+import csv
+import io
+from collections.abc import Callable
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Faults
+from tests.browser.hostile import NAMES
+from tests.processes import Service
+
+
+@pytest.fixture(scope="module")
+def dataset(service: Service) -> str:
+    """A table whose columns and classes have hostile names."""
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow([*NAMES, "answer"])
+    for row in range(24):
+        table.writerow([(row * 7 + place * 3) % 11 for place in range(len(NAMES))] + [NAMES[row % 3]])
+    answer = service.client.post(
+        "/datasets", params={"name": NAMES[0]}, content=text.getvalue().encode(), headers={"Content-Type": "text/csv"}
+    )
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+@pytest.fixture(scope="module")
+def job(service: Service, dataset: str) -> str:
+    spec = {
+        "dataset": dataset,
+        "target": "answer",
+        "model": "hostile",
+        "network": {"kind": "snn", "hidden_layers": 2, "units": 16},
+    }
+    made = service.client.post("/jobs", json={**spec, "training": {"epochs": 2, "validation_fraction": 0.25}})
+    assert made.status_code == 202, made.text
+    job_id = str(made.json()["id"])
+    assert service.client.get(f"/jobs/{job_id}?wait=60").json()["state"] == "succeeded"
+    return job_id
+
+
+def assert_harmless(page: Page) -> None:
+    assert page.evaluate("window.ran ?? null") is None
+    assert page.evaluate("window.violations") == []
+
+
+def test_data_set_of_any_name_is_shown_by_it(visit: Callable[[str], Page], service: Service, dataset: str) -> None:
+    for name in NAMES:
+        assert service.client.patch(f"/datasets/{dataset}", json={"name": name}).status_code == 200
+        page = visit(f"/dashboard/datasets/{dataset}")
+        assert page.locator("h1").text_content() == name
+        assert_harmless(page)
+    expect(visit("/dashboard/datasets").get_by_role("link", name=NAMES[-1], exact=True)).to_be_visible()
+
+
+def test_columns_of_any_name_are_shown_by_it(visit: Callable[[str], Page], dataset: str) -> None:
+    page = visit(f"/dashboard/datasets/{dataset}")
+    shown = page.locator("#columns").inner_text()
+    for name in NAMES:
+        assert " ".join(name.split()) in " ".join(shown.split()), name
+    page.locator("#rows").scroll_into_view_if_needed()
+    expect(page.locator("#rows table")).to_be_visible()
+    assert_harmless(page)
+
+
+def test_pages_of_a_job_on_them_run_nothing(visit: Callable[[str], Page], dataset: str, job: str) -> None:
+    for path in (
+        "/",
+        "/dashboard/jobs",
+        f"/dashboard/jobs/{job}",
+        "/dashboard/models/hostile",
+        f"/dashboard/jobs/new?job={job}",
+    ):
+        page = visit(path)
+        page.wait_for_load_state("networkidle") if not path.endswith("jobs") else page.wait_for_timeout(500)
+        assert_harmless(page)
+
+
+def test_prediction_names_any_column_and_class(visit: Callable[[str], Page], job: str) -> None:
+    page = visit("/dashboard/models/hostile/predict")
+    page.get_by_role("button", name="Predict", exact=True).click()
+    for name in NAMES[:3]:
+        expect(page.locator("#answer")).to_contain_text(name)
+    page.get_by_role("button", name="Why?").click()
+    expect(page.locator("#why-answer")).not_to_be_empty()
+    assert_harmless(page)
+
+
+def test_what_is_not_there_is_named_and_runs_nothing(visit: Callable[[str], Page], page_faults: Faults) -> None:
+    for place, name in enumerate(NAMES):
+        kind = ("models", "jobs", "datasets", "comparisons")[place % 4]
+        page = visit(f"/dashboard/{kind}/{quote(name, safe='')}")
+        expect(page.locator("h1")).to_be_visible()
+        assert_harmless(page)
+    page_faults.forget("404")
+
+
+def test_name_that_a_model_cannot_have_is_refused_in_words(
+    visit: Callable[[str], Page],
+) -> None:
+    page = visit("/dashboard/jobs/new?dataset=iris")
+    for name in NAMES[:6]:
+        page.get_by_label("Model", exact=False).first.fill(name)
+        expect(page.locator("[data-problem-of='/model']")).to_contain_text(name)
+        assert_harmless(page)
