@@ -3,8 +3,9 @@
 The page, its scripts and its numbers are real; only the pace is the benchmark's, so that the training takes no time
 from the browser meanwhile. Measured are the frames in which something is drawn, in the processor time that the page's
 own thread needs for them (scripts, style, layout, painting), and how late frames came on the clock, beside those of the
-same page at rest. Then the same with the last 50 epochs of 3,000. It needs Chromium. Bar: no frame takes more than
-1/60 s of processor time, so that on a processor that is free none is dropped. ``python -m benchmarks.dashboard_chart``.
+same page at rest. Then the same with the last 50 epochs of 3,000. It needs Chromium. Bars: 95 % of these frames take
+less than 1/60 s of processor time and none takes 50 ms, so that on a processor that is free no more than a few are
+dropped. ``python -m benchmarks.dashboard_chart``.
 """
 
 import itertools
@@ -83,10 +84,10 @@ def _measure(browser: Browser, service: Service, name: str, job: str, start: int
     page.close()
     print(f"{name}: {len(found['scripts'])} updates, {PER_SECOND} a second, {found['lines']} lines")
     _print_costs("  scripts on arrival, on the clock", found["scripts"])
-    longest = _print_costs("  a frame that draws, in processor time", _frames(trace))
+    most, longest = _print_costs("  a frame that draws, in processor time", _frames(trace))
     _print_frames("  frames, on the clock", found["frames"])
     _print_frames("  frames of the page at rest", rest)
-    return longest < FRAME_MILLISECONDS
+    return most < FRAME_MILLISECONDS and longest < LATE_MILLISECONDS
 
 
 def _frames(trace: Sequence[dict[str, Any]]) -> list[float]:
@@ -95,14 +96,14 @@ def _frames(trace: Sequence[dict[str, Any]]) -> list[float]:
     return [one for one in took if one > IDLE_MILLISECONDS]
 
 
-def _print_costs(what: str, values: Sequence[float]) -> float:
-    """Print what something took, and return the longest."""
+def _print_costs(what: str, values: Sequence[float]) -> tuple[float, float]:
+    """Print what something took; return below what 95 % of it is, and the longest."""
     ordered = sorted(values)
     most = ordered[int(0.95 * (len(ordered) - 1))]
     print(
         f"{what}: median {statistics.median(ordered):.1f} ms, 95 % within {most:.1f} ms, longest {ordered[-1]:.1f} ms"
     )
-    return ordered[-1]
+    return most, ordered[-1]
 
 
 def _print_frames(what: str, times: Sequence[float]) -> None:

@@ -94,7 +94,7 @@ class Reader:
         content = code.encode()
         self._session.stdin.write(b"%d\n%b" % (len(content), content))
         self._session.stdin.flush()
-        printed = []
+        printed: list[str] = []
         for line in self._session.stdout:
             if line.decode().strip() == DONE:
                 return "".join(printed)

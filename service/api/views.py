@@ -1,15 +1,17 @@
 """What HTTP shows: one response model per thing of the contract, made from the domain's values."""
 
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from service.domain.completion import CompletedSpec
 from service.domain.findings import Finding
 from service.domain.jobs import EpochRecord, Job, JobState, Measure, StoredSplit
 from service.domain.models import ClassLabel
 from service.domain.spec import JobSpec
+
+if TYPE_CHECKING:
+    from service.domain.completion import CompletedSpec  # it loads NumPy, which no client needs
 
 Item = TypeVar("Item")
 
@@ -167,7 +169,7 @@ class ValidatedView(View):
     """The spec with every fix of the lint made; null where there is none."""
 
     @classmethod
-    def of(cls, completed: CompletedSpec) -> "ValidatedView":
+    def of(cls, completed: "CompletedSpec") -> "ValidatedView":
         """Show a completed spec."""
         cost = completed.cost
         return cls(

@@ -16,6 +16,9 @@ def downloaded(exchange: Exchange, path: Path, name: str) -> Steps[Path]:
         OSError: it cannot be written there.
     """
     target = path / name if path.is_dir() else path
+    if target.exists() and not target.is_file():
+        # Taking its place would remove a device or a pipe, which whoever is root may do.
+        raise FileExistsError(f"{target} is there and is no regular file; say where else to save it")
     # Beside its place, so that it can take it at once: who looks there finds all of the file, or what was there before.
     handle, beside = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
     os.close(handle)

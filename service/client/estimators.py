@@ -4,7 +4,8 @@ Imports scikit-learn, which takes its time; ``service.client`` imports this when
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -16,7 +17,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 from service.api.views import JobView
 from service.client import estimator_tables as tables
 from service.client.client import Client
-from service.client.jobs import JobFields
+from service.client.errors import JobEnded, NotFound, SelfnormError
 from service.client.predict import Prediction
 from service.domain.spec import NumericPreparation, Task
 from service.domain.training_spec import Optimizer
@@ -83,29 +84,34 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
         Raises:
             SelfnormError: the service refused it, or the training failed.
         """
-        self.close()
-        name = f"{type(self).__name__}-{uuid.uuid4().hex[:12]}"
+        earlier = self.job_ if getattr(self, "is_temporary_", False) else None
+        name = self.model or f"{type(self).__name__}-{uuid.uuid4().hex[:12]}"
         columns = tables.with_target(table, target, weights)
         with Client(self.url) as client:
             dataset = client.datasets.upload(columns.table, name, kinds=columns.kinds)
             try:
-                training = self._training() | dict(more) | {"sample_weight_column": columns.weight}
-                fields: JobFields = {
-                    "dataset": dataset.id,
-                    "target": columns.target,
-                    "task": task,
-                    "network": {"hidden_layers": self.hidden_layers, "units": self.units, "dropout": self.dropout},
-                    "training": training,
-                    "preparation": {"numeric": self.preparation},
-                    "model": self.model or name,
-                }
-                self.job_ = _trained(client, fields)
-            except BaseException:
-                _remove_dataset(client, dataset.id)
+                job = client.jobs.submit(
+                    dataset=dataset,
+                    target=columns.target,
+                    task=task,
+                    network={"hidden_layers": self.hidden_layers, "units": self.units, "dropout": self.dropout},
+                    training=self._training() | {**more, "sample_weight_column": columns.weight},
+                    preparation={"numeric": self.preparation},
+                    model=name,
+                )
+            except SelfnormError:
+                client.datasets.delete(dataset)
                 raise
-        assert self.job_.model is not None
-        self.model_name_, self.version_ = self.job_.model.name, self.job_.model.version
-        self.n_iter_ = self.job_.progress.epoch
+            self._take(_ended(client, job, is_temporary=self.model is None))
+            if earlier is not None:
+                _remove(client, earlier)
+
+    def _take(self, job: JobView) -> None:
+        """Learn what a training has come to."""
+        assert job.model is not None
+        self.job_ = job
+        self.model_name_, self.version_ = job.model.name, job.model.version
+        self.n_iter_ = job.progress.epoch
         self.is_temporary_ = self.model is None
 
     def _training(self) -> dict[str, Any]:
@@ -232,12 +238,16 @@ class SNNRegressor(RegressorMixin, _Network):  # type: ignore[misc]  # scikit-le
         return self._ask(X).predictions
 
 
-def _trained(client: Client, fields: JobFields) -> JobView:
-    job = client.jobs.submit(**fields)
+def _ended(client: Client, job: JobView, *, is_temporary: bool) -> JobView:
+    """Wait for a job; one that nobody will come back to leaves nothing behind."""
     try:
         return client.jobs.wait(job)
     except KeyboardInterrupt:
         client.jobs.cancel(job)
+        raise
+    except JobEnded:
+        if is_temporary:
+            _remove(client, job)
         raise
 
 
@@ -257,11 +267,14 @@ def _seed(random_state: Any) -> int:
 
 
 def _remove(client: Client, job: JobView) -> None:
-    assert job.model is not None
-    client.models.delete_version(job.model.name, job.model.version)
-    client.jobs.delete(job)
-    client.datasets.delete(job.spec.dataset)
-
-
-def _remove_dataset(client: Client, dataset_id: str) -> None:
-    client.datasets.delete(dataset_id)
+    """Remove a job with its model and its data set, whatever of them is still there."""
+    removals: list[Callable[[], object]] = [
+        lambda: client.jobs.delete(job),
+        lambda: client.datasets.delete(job.spec.dataset),
+    ]
+    if job.model is not None:
+        model = job.model
+        removals.append(lambda: client.models.delete_version(model.name, model.version))
+    for remove in removals:
+        with suppress(NotFound):
+            remove()

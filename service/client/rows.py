@@ -10,6 +10,7 @@ from typing import Any
 from service.client import frames
 
 JSON = "application/json"
+CSV = "text/csv"
 NPY = "application/x-npy"
 ARROW = "application/vnd.apache.arrow.stream"
 
@@ -35,6 +36,8 @@ class Rows:
 def rows_of(source: Any, *, as_json: bool = False) -> Rows:
     """Return rows in the form that suits them: frames as Arrow, arrays of many numbers as they are, all else as JSON.
 
+    Bytes are CSV with a line of names, which goes as it is, in one part.
+
     Raises:
         TypeError: it holds no rows, or cells that are neither numbers nor text nor dates.
         ValueError: it has another shape than rows have.
@@ -45,6 +48,8 @@ def rows_of(source: Any, *, as_json: bool = False) -> Rows:
     if package is not None:
         table = frames.to_arrow(source)
         return _listed(table.to_pylist()) if as_json else _of_table(table)
+    if isinstance(source, bytes) and not as_json:
+        return Rows(1, 1, CSV, lambda _start, _stop: source)
     if isinstance(source, str | bytes) or not isinstance(source, Sequence):
         raise TypeError(
             f"rows must be a list of lists or of dicts, a DataFrame, an Arrow Table or an array of 2 dimensions; got "

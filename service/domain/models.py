@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from service.domain.bounds import Name
-from service.domain.encoders import Encoder
 from service.domain.wording import shown
+
+if TYPE_CHECKING:
+    from service.domain.encoders import Encoder  # they load NumPy, which no client needs
 
 MAX_VERSION = 2**31 - 1
 
@@ -35,7 +37,7 @@ ClassLabel = str | int | float | bool
 class Inputs:
     """What a model takes: one encoder per feature, in order, with the mean and scale of every encoded column."""
 
-    encoders: tuple[Encoder, ...]
+    encoders: "tuple[Encoder, ...]"
     mean: tuple[float, ...]
     scale: tuple[float, ...]
 

@@ -12,7 +12,7 @@ from service.domain.curves import Curves
 from service.storage.tables import epochs, jobs
 
 EPOCHS_AT_ONCE = 5000
-POINTS = 40
+POINTS = 32
 """So many epochs, about, are left of a training by ``thinned``, however many it has."""
 
 

@@ -84,8 +84,7 @@ def _bits(column: TypedColumn) -> NDArray[np.uint64]:
         distinct = column.distinct or Distinct.of(column.values)
         return distinct.codes.astype(np.int64).view(np.uint64)
     values = column.values
-    if not pa.types.is_floating(values.type):
-        values = values.cast(pa.int64())
+    values = values.cast(pa.float64() if pa.types.is_floating(values.type) else pa.int64())
     bits: NDArray[np.uint64] = np.ascontiguousarray(values.fill_null(0).to_numpy()).view(np.uint64)
     if not values.null_count:
         return bits

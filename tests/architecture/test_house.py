@@ -21,7 +21,7 @@ print(",".join(sorted(heavy)))
 """
 
 
-@pytest.mark.parametrize("module", ["service.api.app", "service.server", "service.cli", "service.embedded"])
+@pytest.mark.parametrize("module", ["service.api.app", "service.server", "service.cli.main", "service.embedded"])
 def test_api_process_loads_no_tensorflow(module: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LOADED.format(module=module)], capture_output=True, text=True, check=True, cwd=ROOT
@@ -61,7 +61,9 @@ def test_every_setting_is_described() -> None:
 def test_package_files_hold_a_docstring_and_nothing_else() -> None:
     for folder in ("service", "workers", "migrations"):
         for path in (ROOT / folder).rglob("__init__.py"):
-            assert re.fullmatch(r'"""[^"]+"""\n', path.read_text()), path
+            # What users import has a short path: docs/adr/0022.
+            if path.parent != ROOT / "service/client":
+                assert re.fullmatch(r'"""[^"]+"""\n', path.read_text()), path
 
 
 def test_make_lists_every_target() -> None:

@@ -30,6 +30,11 @@ class TestDuplicates:
     def test_missing_cells_are_equal_to_each_other_only(self) -> None:
         assert imported(a=[0, "", "", 0.5], b=["x", "x", "x", "x"]).report.duplicate_rows == 1
 
+    def test_numbers_of_half_the_width_are_counted_beside_others(self) -> None:
+        columns = {"a": pa.array([1.5, None, 1.5, 2.5], pa.float32()), "b": pa.array([1, 2, 1, 1], pa.int64())}
+        typed = [TypedColumn(name, pa.chunked_array([values])) for name, values in columns.items()]
+        assert count_duplicates(typed) == 1
+
     def test_no_two_of_a_million_rows_of_small_numbers_are_mistaken_for_equal(self) -> None:
         a, b = np.divmod(np.arange(1_000_000), 1_000)
         columns = {"a": a, "b": b.astype(float), "c": (a ^ b).astype(float)}

@@ -1,12 +1,12 @@
 """What the list of jobs shows of a job: the row that a page comes with, and the same as scripts take it."""
 
 from datetime import datetime
+from typing import Any
 
 from service.api.dashboard import drawing, measures
 from service.api.dashboard.pages import number
 from service.api.views import View
 from service.domain.jobs import ACTIVE_STATES, Job, JobState
-from service.domain.spec import JobSpec
 from service.use_cases.job_list import ListedJob
 
 
@@ -51,7 +51,7 @@ class JobRow(View):
             id=job.id,
             state=job.state,
             can_be_cancelled=job.state in ACTIVE_STATES and job.state != JobState.CANCELLING,
-            network=_network(JobSpec.model_validate(job.spec)),
+            network=_network(job.spec["network"]),
             dataset=job.dataset_id,
             dataset_name=listed.dataset_name,
             target=job.spec["target"],
@@ -74,10 +74,12 @@ class JobRow(View):
         )
 
 
-def _network(spec: JobSpec) -> str:
-    widths = spec.network.widths
+def _network(network: dict[str, Any]) -> str:
+    # Not through the spec's own model, which would look at every feature of every job.
+    units = network["units"]
+    widths = units if isinstance(units, list) else [units]
     narrow, wide = min(widths), max(widths)
-    return f"{spec.network.kind} {len(widths)} x {wide if narrow == wide else f'{narrow} to {wide}'}"
+    return f"{network['kind']} {network['hidden_layers']} x {wide if narrow == wide else f'{narrow} to {wide}'}"
 
 
 def _spoken(job: Job, curve: list[float | None]) -> str:

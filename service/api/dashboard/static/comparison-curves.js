@@ -1,5 +1,5 @@
 // The learning curves of all arms in one chart: the mean over the seeds, with a band of one deviation.
-import { get } from "./api.js";
+import { get, showProblem } from "./api.js";
 import { colourOf, lineChart } from "./charts.js";
 import { byId, el, fill, number } from "./dom.js";
 
@@ -76,7 +76,7 @@ export function comparisonCurves(address, usual) {
     draw();
   }
 
-  chooser.addEventListener("change", () => read().catch(() => {}));
+  chooser.addEventListener("change", () => read().catch(showProblem));
   for (const control of controls) control.addEventListener("change", draw);
   return { read };
 }

@@ -102,5 +102,6 @@ async function watch() {
 
 show(first);
 showEquivalents(byId("again"), { spec: short, path: "/comparisons" });
-curves.read().catch(() => {});
+const readCurves = () => curves.read().catch(() => setTimeout(readCurves, PAUSE_MS));
+readCurves();
 if (!isFinal(first)) watch();

@@ -32,22 +32,27 @@ export function fill(host, ...children) {
 /** The values that the server left in the page as `<script type="application/json" id="...">`. */
 export const given = (id) => JSON.parse(byId(id).textContent);
 
-const plain = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
-const whole = new Intl.NumberFormat("en");
+// Made when they are first needed: the first one takes longer than anything else that a page does before it is painted.
+const lazily = (make) => {
+  let made = null;
+  return () => (made ??= make());
+};
+const plain = lazily(() => new Intl.NumberFormat("en", { maximumSignificantDigits: 4 }));
+const whole = lazily(() => new Intl.NumberFormat("en"));
 
 /** A number with four digits that count; a dash where there is none. */
 export function number(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
-  if (Number.isInteger(value)) return whole.format(value);
+  if (Number.isInteger(value)) return whole().format(value);
   const size = Math.abs(value);
-  return size !== 0 && (size < 1e-3 || size >= 1e7) ? value.toExponential(3) : plain.format(value);
+  return size !== 0 && (size < 1e-3 || size >= 1e7) ? value.toExponential(3) : plain().format(value);
 }
 
 /** Seconds in the unit that suits them. */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return "–";
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
-  if (seconds < 90) return `${plain.format(Math.round(seconds * 10) / 10)} s`;
+  if (seconds < 90) return `${plain().format(Math.round(seconds * 10) / 10)} s`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
   return `${Math.round(seconds / 360) / 10} h`;
 }
@@ -120,4 +125,8 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => (button.textContent = "Copy"), 1500);
 });
 
-localTimes();
+/** Do something when the page, as it came, has been painted. */
+export const painted = (work) => requestAnimationFrame(() => setTimeout(work));
+
+// What a browser knows of zones takes it a while to load.
+painted(() => localTimes());

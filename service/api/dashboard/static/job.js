@@ -1,6 +1,6 @@
 // A job, live: reads what there is, follows what happens, and hands both to the parts of the page.
-import { get } from "./api.js";
-import { given } from "./dom.js";
+import { get, showProblem } from "./api.js";
+import { byId, given } from "./dom.js";
 import { showEquivalents } from "./equivalents.js";
 import { wireActions } from "./job-actions.js";
 import { learningCurves } from "./job-curves.js";
@@ -8,7 +8,6 @@ import { eventLog } from "./job-events.js";
 import { showJob } from "./job-head.js";
 import { layerView } from "./job-layers.js";
 import { follow } from "./live.js";
-import { byId } from "./dom.js";
 
 const FINAL = ["succeeded", "failed", "cancelled"];
 const LOOK_MS = 1000; // the layers, the progress and the verdict are read anew this often at most
@@ -21,6 +20,7 @@ const public_ = `/jobs/${encodeURIComponent(job.id)}`;
 const curves = learningCurves(job);
 const layers = layerView({ address: own, job, bounds: data.bounds });
 const log = eventLog();
+let stop = () => {}; // ends what watches the job
 const actions = wireActions({ address: public_, comparison: data.comparison, onChange: show });
 
 function show(next) {
@@ -48,11 +48,27 @@ function paced(read, pause) {
   };
 }
 
-const readJob = async () => show(await get(public_));
+async function readJob() {
+  try {
+    show(await get(public_));
+  } catch (error) {
+    if (isGone(error)) {
+      stop(); // somebody has deleted it
+      showProblem(error);
+    }
+    throw error;
+  }
+}
 const readCurves = async () => curves.replace(await get(`${own}/curves`));
 const lookAgain = paced(() => Promise.all([readJob(), layers.more()]), LOOK_MS);
-// Parts are read one by one, so that one that cannot be read keeps none of the others from being shown.
-const readAll = () => Promise.allSettled([readJob(), readCurves(), layers.again()]);
+const isGone = (error) => error?.status === 404;
+
+/** Read everything anew; what cannot be read keeps nothing else from being shown, and is tried again. */
+async function readAll() {
+  const read = await Promise.allSettled([readJob(), readCurves(), layers.again()]);
+  const failures = read.filter(({ status }) => status === "rejected");
+  if (failures.length && !failures.some(({ reason }) => isGone(reason))) setTimeout(readAll, 2 * LOOK_MS);
+}
 
 const others = {
   epoch: ({ data: epoch }) => curves.add(epoch),
@@ -85,14 +101,17 @@ function watch() {
   );
   const stream = follow(`${public_}/events`, handlers, { after: data.last_event, onBack: readAll, onEnd: end });
   const timer = setInterval(() => document.visibilityState === "visible" && lookAgain(), 2 * LOOK_MS);
-  function end() {
+  stop = () => {
     clearInterval(timer);
     stream.close();
+  };
+  function end() {
+    stop();
     readAll();
   }
 }
 
 show(job);
 showEquivalents(byId("again"), { spec: data.short, path: "/jobs" });
-Promise.allSettled([readCurves(), layers.again()]);
+readAll();
 if (!FINAL.includes(job.state)) watch();

@@ -1,6 +1,6 @@
 // The list of jobs: its first page follows what happens; each job that has not ended can be cancelled.
 import { ask, doing } from "./api.js";
-import { byId, confirmed, duration, el, fill, given, localTimes, number } from "./dom.js";
+import { byId, confirmed, duration, el, fill, given, localTimes, number, painted } from "./dom.js";
 import { follow } from "./live.js";
 
 const { now, live } = given("given");
@@ -125,4 +125,5 @@ setInterval(() => {
   for (const cell of rows.querySelectorAll('[data-cell="duration"]')) if (!cell.dataset.finished) showDuration(cell);
 }, 1000);
 
-if (live) follow(live, { jobs: take });
+// The page comes with what there is; what follows can wait until that is painted.
+if (live) painted(() => follow(live, { jobs: take }));

@@ -1,5 +1,5 @@
-// Sets the colours before the page is painted: as the system has them, or as the reader chose. A classic script in the
-// head, for a module would run after the first paint.
+// Sets the colours before the page is painted: as the system has them, or as the reader chose. A classic script for which
+// painting waits, but reading the page does not; a module would run after the first paint.
 (() => {
   const names = { auto: "Auto", light: "Light", dark: "Dark" };
   const spoken = { auto: "as the system has them", light: "light", dark: "dark" };
@@ -16,7 +16,7 @@
     else document.documentElement.dataset.theme = theme;
   };
   apply(read());
-  document.addEventListener("DOMContentLoaded", () => {
+  const begin = () => {
     const button = document.getElementById("theme");
     const show = (theme) => {
       button.textContent = names[theme];
@@ -34,5 +34,7 @@
       apply(next);
       show(next);
     });
-  });
+  };
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", begin);
+  else begin();
 })();
