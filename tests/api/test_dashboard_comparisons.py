@@ -151,3 +151,14 @@ def test_networks_to_tick_are_those_of_the_word(sqlite_client: TestClient, word:
     by_word = sqlite_client.post("/comparisons?validate_only=true", json={"dataset": "digits", "arms": word}).json()
     by_name = sqlite_client.post("/comparisons?validate_only=true", json={"dataset": "digits", "arms": arms}).json()
     assert by_word["spec"]["arms"] == by_name["spec"]["arms"]
+
+
+def test_claims_of_the_article_stand_beside_what_was_measured(
+    sqlite_client: TestClient, sqlite_database: Database
+) -> None:
+    made = sqlite_client.post("/comparisons", json={"preset": "article/boston_housing", "seeds": [0]}).json()
+    comparing.trained(sqlite_database, made["jobs"][0]["id"], 0.4, 0.9)
+    [claim] = comparing.read(sqlite_client, made)["result"]["claims"]
+    page = words(shown(sqlite_client, f"/dashboard/comparisons/{made['id']}"))
+    assert "What the article claims" in page
+    assert f"{claim['claim']} {claim['detail']} 0.32 \N{EN DASH} nothing measured yet" in page

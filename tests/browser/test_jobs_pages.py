@@ -23,11 +23,9 @@ HIDE = """(hidden) => {
   Object.defineProperty(document, "hidden", {configurable: true, get: () => hidden});
   document.dispatchEvent(new Event("visibilitychange"));
 }"""
-HOSTILE = {
-    "name": "<img src=x onerror=window.ran=1>'\"&<b>" + "W" * 60,
-    "features": ["<script>window.ran=2</script>", "\u202eright to left", 'a "quoted", one', "it's"],
-    "target": "-x=</script><svg onload=window.ran=3> '\u202e\"",
-}
+NAME = "<img src=x onerror=window.ran=1>'\"&<b>" + "W" * 60
+FEATURES = ["<script>window.ran=2</script>", "\u202eright to left", 'a "quoted", one', "it's"]
+TARGET = "-x=</script><svg onload=window.ran=3> '\u202e\""
 
 
 def submit(service: Service, model: str, **spec: Any) -> str:
@@ -49,12 +47,12 @@ def field(page: Page, pointer: str) -> Locator:
 
 def hostile_dataset(service: Service) -> str:
     """Store a table whose names are meant to break pages."""
-    columns = [*HOSTILE["features"], HOSTILE["target"]]
-    lines = [",".join('"' + name.replace('"', '""') + '"' for name in columns)]  # type: ignore[union-attr]
+    columns = [*FEATURES, TARGET]
+    lines = [",".join('"' + name.replace('"', '""') + '"' for name in columns)]
     lines += [f"{row % 7},{row % 5},{row % 3},{row * 0.5},{row % 2}" for row in range(60)]
     answer = service.client.post(
         "/datasets",
-        params={"name": HOSTILE["name"]},
+        params={"name": NAME},
         content="\n".join(lines).encode(),
         headers={"Content-Type": "text/csv"},
     )
@@ -215,8 +213,8 @@ def test_hostile_names_are_text_and_the_same_request_works_from_elsewhere(
     dataset = hostile_dataset(service)
     page = visit(f"/dashboard/jobs/new?dataset={dataset}")
     expect(page.locator("#summary")).to_contain_text("see the fields that are marked")  # no target yet
-    field(page, "/target").select_option(HOSTILE["target"])
-    page.get_by_label(HOSTILE["features"][2]).uncheck()
+    field(page, "/target").select_option(TARGET)
+    page.get_by_label(FEATURES[2]).uncheck()
     field(page, "/training/epochs").fill("1")
     field(page, "/network/units").fill("8, 4")
     page.locator("#more summary").click()
@@ -237,13 +235,13 @@ def test_hostile_names_are_text_and_the_same_request_works_from_elsewhere(
     assert len(made) == 3, ran
     assert all(job["spec"] == made[0]["spec"] for job in made)
     spec = made[0]["spec"]
-    assert (spec["target"], spec["network"]["units"]) == (HOSTILE["target"], [8, 4])
-    assert spec["features"] == [HOSTILE["features"][place] for place in (0, 1, 3)]
+    assert (spec["target"], spec["network"]["units"]) == (TARGET, [8, 4])
+    assert spec["features"] == [FEATURES[place] for place in (0, 1, 3)]
     assert (spec["training"]["schedule"]["warmup_epochs"], spec["training"]["class_weights"]) == (1, {"0": 2})
     page = visit(f"/dashboard/jobs?dataset={dataset}")
     row = row_of(page, made[0]["id"])
-    expect(row).to_contain_text(str(HOSTILE["name"]))
-    expect(row).to_contain_text(str(HOSTILE["target"]))
+    expect(row).to_contain_text(NAME)
+    expect(row).to_contain_text(TARGET)
     service.wait_for(made[0]["id"])
     expect(row.locator('[data-cell="state"]')).to_have_text("succeeded")
     assert grave_violations(page) == []

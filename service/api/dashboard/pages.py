@@ -39,6 +39,9 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
+DASH = "\N{EN DASH}"
+"""What stands where there is nothing."""
+
 templates = Environment(
     loader=PackageLoader("service.api.dashboard"),
     autoescape=select_autoescape(default=True, default_for_string=True),
@@ -59,7 +62,7 @@ templates.globals.update(
 def number(value: float | None, digits: int = 4) -> str:
     """Write a number as people read it; a dash where there is none."""
     if value is None:
-        return "–"
+        return DASH
     if isinstance(value, int):
         return f"{value:,}"
     if value != 0 and not 1e-3 <= abs(value) < 1e7:
@@ -72,7 +75,7 @@ def number(value: float | None, digits: int = 4) -> str:
 def duration(seconds: float | None) -> str:
     """Write seconds in the unit that suits them; a dash where there are none."""
     if seconds is None:
-        return "–"
+        return DASH
     if seconds < 1:
         return f"{1000 * seconds:.0f} ms"
     if seconds < 90:
