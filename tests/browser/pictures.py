@@ -13,6 +13,7 @@ def keep(page: Page, name: str, *, whole: bool = True) -> list[Path]:
     """Take the four pictures of a page as it is, and leave it at the size that it had."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     before, taken = page.viewport_size, []
+    page.evaluate("scrollTo(0, 0)")  # else the head of the page, which stays in sight, stands in the middle
     for size, (width, height) in SIZES.items():
         page.set_viewport_size({"width": width, "height": height})
         for scheme in SCHEMES:

@@ -10,7 +10,7 @@ nothing = APIRouter(prefix="/dashboard", route_class=PageRoute, include_in_schem
 
 
 @nothing.get("/{path:path}")
-def nowhere(path: str) -> Response:
+def nowhere() -> Response:
     """Say that there is no such page."""
     raise HTTPException(404)
 
