@@ -81,7 +81,7 @@ class Reader:
             capture_output=True,
             text=True,
             cwd=self._folder,
-            env=environment(self.address),
+            env=environment(self.address, self._folder),
             timeout=LIMIT_SECONDS,
             check=False,
         )
@@ -106,19 +106,22 @@ class Reader:
 def reading(service: Service, folder: Path) -> Iterator[Reader]:
     """Be somebody who reads a document beside a running service."""
     address = str(service.client.base_url).rstrip("/")
+    # Else curl would call a refusal a success.
+    (folder / ".curlrc").write_text("fail-with-body\nshow-error\n")
     session = subprocess.Popen(
         [sys.executable, "-c", SESSION],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=folder,
-        env=environment(address),
+        env=environment(address, folder),
     )
     with session:
         yield Reader(service, folder, session)
 
 
-def environment(address: str) -> dict[str, str]:
-    """Return what a reader's shell knows: our commands, and where the service is."""
+def environment(address: str, folder: Path | None = None) -> dict[str, str]:
+    """Return what a reader's shell knows: our commands, where the service is, and in ``folder`` how curl behaves."""
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": programs, "SELFNORM_URL": address, "COLUMNS": "120"}
+    curl = {} if folder is None else {"CURL_HOME": str(folder)}
+    return {**os.environ, "PATH": programs, "SELFNORM_URL": address, "COLUMNS": "120"} | curl

@@ -81,14 +81,22 @@ async def job_events(
     A client that comes back after that gets 204, on which browsers stop coming back.
     """
     if _wants_stream(request):
-        after = _number(last_event_id)
-        state, first = await _read(services, job_id, after)
-        if state.is_final and not first:
-            return Response(status_code=NOTHING_MORE, headers=STREAM_HEADERS)
-        stream = _follow(services, job_id, after, state, first)
-        return EventSourceResponse(_with_comments(stream, services.comment_seconds), headers=STREAM_HEADERS)
+        return await event_stream(services, job_id, event_number(last_event_id))
     response.headers["Vary"] = "Accept"
     return await run_in_threadpool(_page, services, job_id, page)
+
+
+async def event_stream(services: Services, job_id: str, after: int) -> Response:
+    """Send the events of a job that follow number ``after``, as they happen; 204 where it has ended and none follows.
+
+    Raises:
+        UnknownJob: there is none with this id.
+    """
+    state, first = await _read(services, job_id, after)
+    if state.is_final and not first:
+        return Response(status_code=NOTHING_MORE, headers=STREAM_HEADERS)
+    stream = _follow(services, job_id, after, state, first)
+    return EventSourceResponse(_with_comments(stream, services.comment_seconds), headers=STREAM_HEADERS)
 
 
 def _wants_stream(request: Request) -> bool:
@@ -101,7 +109,7 @@ def _wants_stream(request: Request) -> bool:
     return False
 
 
-def _number(last_event_id: str | None) -> int:
+def event_number(last_event_id: str | None) -> int:
     """Read Last-Event-ID; 0 where there is none.
 
     Raises:

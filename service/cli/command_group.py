@@ -3,10 +3,14 @@
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
+
+from service.cli.printing import harmless
 
 PIPE_CLOSED = 141
 """What a shell reports of a program that SIGPIPE has ended (128 + 13)."""
@@ -26,6 +30,11 @@ class CommandGroup(TyperGroup):
             with formatter.section(heading):
                 formatter.write_dl(rows)
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Take in the words before a command."""
+        with _harmless_faults():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command; where its reader has gone (``selfnorm jobs | head -1``), end in silence."""
         for stream in (sys.stdout, sys.stderr):
@@ -33,10 +42,21 @@ class CommandGroup(TyperGroup):
                 stream.reconfigure(errors="backslashreplace")
         try:
             try:
-                return super().invoke(ctx)
+                with _harmless_faults():
+                    return super().invoke(ctx)
             finally:
                 sys.stdout.flush()
         except BrokenPipeError:
             # What is still buffered would be written when Python ends, and fail again, aloud.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(PIPE_CLOSED) from None
+
+
+@contextmanager
+def _harmless_faults() -> Iterator[None]:
+    """Let no fault say what a terminal would obey: it repeats words of the command line and of files."""
+    try:
+        yield
+    except typer.TyperException as fault:
+        fault.message = harmless(fault.message)
+        raise

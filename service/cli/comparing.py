@@ -1,7 +1,8 @@
 """``selfnorm compare``, ``comparisons`` and ``comparison``: networks held against each other on the same rows."""
 
+from collections.abc import Iterator
 from itertools import islice
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,6 +35,10 @@ from service.cli.specs import assembled, networks, numbers, read_spec, whole_num
 from service.cli.uploading import stored
 from service.cli.watching import watch_comparison
 from service.cli.wording import age, duration
+
+if TYPE_CHECKING:
+    from service.api.comparison_views import ComparisonItemView
+    from service.client import Client
 
 HEADINGS = ("id", "state", "data set", "jobs", "preset", "age", "tags")
 
@@ -106,12 +111,7 @@ def compare(
         if (dataset := stored(client, source, asked, url)) is not None:
             asked["dataset"] = dataset
         if validate_only:
-            checked = client.comparisons.validate(asked)
-            if as_json:
-                put_json(checked.model_dump(mode="json"))
-            else:
-                expected = f"at most {duration(checked.training_seconds)} of training"
-                put_facts([("jobs", checked.jobs), ("expected", expected), *(("warning", w) for w in checked.warnings)])
+            _show_plan(client, asked, as_json)
             return
         found = client.comparisons.submit(asked)
         if watch:
@@ -124,6 +124,15 @@ def compare(
         put("", command(url, "watch", found.id))
 
 
+def _show_plan(client: "Client", asked: dict[str, Any], as_json: bool) -> None:
+    checked = client.comparisons.validate(asked)
+    if as_json:
+        put_json(checked.model_dump(mode="json"))
+        return
+    expected = f"at most {duration(checked.training_seconds)} of training"
+    put_facts([("jobs", checked.jobs), ("expected", expected), *(("warning", w) for w in checked.warnings)])
+
+
 def comparisons(limit: Limit = 20, as_json: AsJson = False, url: Url = None, api_key: ApiKey = None) -> None:
     """List comparisons, newest first."""
     with connected(url, api_key) as client:
@@ -131,19 +140,7 @@ def comparisons(limit: Limit = 20, as_json: AsJson = False, url: Url = None, api
     if as_json:
         put_json([each.model_dump(mode="json") for each in found])
         return
-    rows = (
-        (
-            each.id,
-            each.state,
-            each.spec.dataset,
-            f"{each.progress.finished_jobs}/{each.progress.total}",
-            each.spec.preset,
-            age(each.created_at),
-            ", ".join(each.tags),
-        )
-        for each in found
-    )
-    put_table(HEADINGS, rows, empty=f"no comparisons; make one: {command(url, 'compare', 'wine')}")
+    put_table(HEADINGS, map(_cells, found), empty=f"no comparisons; make one: {command(url, 'compare', 'wine')}")
 
 
 def comparison(
@@ -159,3 +156,13 @@ def comparison(
         put_json(found.model_dump(mode="json"))
     else:
         put_comparison(found)
+
+
+def _cells(found: "ComparisonItemView") -> Iterator[object]:
+    yield found.id
+    yield found.state
+    yield found.spec.dataset
+    yield f"{found.progress.finished_jobs}/{found.progress.total}"
+    yield found.spec.preset
+    yield age(found.created_at)
+    yield ", ".join(found.tags)

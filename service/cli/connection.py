@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from service.cli.printing import REFUSED, UNREACHABLE, fail
+from service.cli.printing import MISUSED, REFUSED, UNREACHABLE, fail
 from service.cli.wording import count
 
 if TYPE_CHECKING:
@@ -19,16 +19,18 @@ SERVER_ERRORS = 500
 
 
 @contextmanager
-def connected(url: str | None, api_key: str | None) -> Iterator[Client]:
+def connected(url: str | None, api_key: str | None, *, retries: int | None = None) -> Iterator[Client]:
     """Open a client; what goes wrong with the service within the block is said and ends the command.
 
     Raises:
-        typer.Exit: the service refused a request (3), or did not answer it (4).
+        typer.Exit: what was to be sent is nothing that a service takes (2), the service refused a request (3), or it
+            did not answer it (4).
     """
     from service.client import ApiError, Client, ConnectionFailed, UnexpectedAnswer
+    from service.client.client import DEFAULT_RETRIES
 
     try:
-        with Client(url, api_key) as client:
+        with Client(url, api_key, retries=DEFAULT_RETRIES if retries is None else retries) as client:
             yield client
     except ConnectionFailed as error:
         fail(
@@ -41,6 +43,8 @@ def connected(url: str | None, api_key: str | None) -> Iterator[Client]:
         fail(UNREACHABLE, error)
     except ApiError as error:
         fail(UNREACHABLE if error.status >= SERVER_ERRORS else REFUSED, *_refusal(error))
+    except (TypeError, ValueError) as error:  # the client sends no empty id, no infinite number and no broken address
+        fail(MISUSED, error)
 
 
 def command(url: str | None, *words: str) -> str:

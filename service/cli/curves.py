@@ -15,9 +15,10 @@ Epoch = Mapping[str, object]
 def drawn(epochs: Sequence[Epoch], width: int, height: int, *, colours: bool) -> str | None:
     """Draw the losses over the epochs; None where there is nothing to see yet, or no room.
 
-    Epochs that are not finite leave a gap in the data, which the line goes over.
+    Epochs that are not finite leave a gap in the data, which the line goes over. Of more epochs than there is room for,
+    the highest and the lowest of those that share a column are drawn, and the last one.
     """
-    curves = {name: _points(epochs, name) for name in LOSSES}
+    curves = {name: _thinned(_points(epochs, name), width) for name in LOSSES}
     if width < LEAST_WIDTH or height < LEAST_HEIGHT or not any(len(points) > 1 for points in curves.values()):
         return None
     # It takes a quarter of a second to load.
@@ -45,6 +46,22 @@ def _points(epochs: Sequence[Epoch], name: str) -> list[tuple[float, float]]:
         if isinstance(epoch, int) and isinstance(value, int | float):
             found.append((float(epoch), float(value)))
     return found
+
+
+def _thinned(points: list[tuple[float, float]], columns: int) -> list[tuple[float, float]]:
+    """Return two points for each column at most, and the last; the time of a picture grows with their number."""
+    if len(points) <= 2 * columns:
+        return points
+    share = -(-len(points) // columns)
+    found = []
+    for start in range(0, len(points), share):
+        together = points[start : start + share]
+        found += sorted({min(together, key=_height), max(together, key=_height)})
+    return found if found[-1] == points[-1] else [*found, points[-1]]
+
+
+def _height(point: tuple[float, float]) -> float:
+    return point[1]
 
 
 def _ticks(first: int, last: int) -> list[int]:

@@ -28,6 +28,7 @@ def datasets(
 ) -> None:
     """List data sets, newest first; or show, add or remove one."""
     if context.invoked_subcommand is not None:
+        _refuse_options_before(context, context.invoked_subcommand)
         return
     with connected(url, api_key) as client:
         found = list(islice(client.datasets.list(), limit))
@@ -81,6 +82,23 @@ def remove(dataset_id: DatasetId, as_json: AsJson = False, url: Url = None, api_
         put_json({"id": dataset_id, "removed": True})
     else:
         put(f"removed {dataset_id}")
+
+
+def _refuse_options_before(context: typer.Context, subcommand: str) -> None:
+    """Refuse what stands before a subcommand, which has options of its own: it would ask another service than is named.
+
+    Raises:
+        typer.BadParameter: there is an option.
+    """
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is not None and source.name == "COMMANDLINE":
+            option = parameter.opts[0]
+            raise typer.BadParameter(
+                f"{option} stands before {subcommand}, which does not see it; say it behind, if {subcommand} takes it: "
+                f"selfnorm datasets {subcommand} ... {option} ...",
+                param_hint=option,
+            )
 
 
 def _cells(dataset: "DatasetView") -> Iterator[object]:

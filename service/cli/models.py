@@ -12,6 +12,7 @@ from service.cli.completing import complete_alias, complete_model
 from service.cli.connection import command, connected
 from service.cli.options import ApiKey, AsJson, Limit, ModelName, Url
 from service.cli.printing import MISUSED, fail, put, put_json, put_table, reason
+from service.cli.row_writing import text_to
 from service.cli.wording import age, measures, size
 
 if TYPE_CHECKING:
@@ -134,7 +135,9 @@ def _save(client: "Client", model: str, version: int, form: ExportFormat, path: 
 
     try:
         if form is ExportFormat.CARD:
-            path.write_text(client.models.card(model, version), encoding="utf-8")
+            card = client.models.card(model, version)
+            with text_to(path) as stream:
+                stream.write(card)
         else:
             client.models.download(model, version, FILES[form], path)
     except SelfnormError:  # some of them are an OSError as well

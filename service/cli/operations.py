@@ -2,10 +2,16 @@
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from service.cli.printing import MISUSED, fail
+
+EXTRAS = {"api": ("fastapi", "uvicorn", "prometheus_client"), "worker": ("keras", "tensorflow", "onnx")}
+"""What tells whether an extra is installed. It is looked for only: importing it takes seconds."""
 
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(help="The port to listen on.", min=0, max=65535)]
@@ -14,6 +20,7 @@ DataDir = Annotated[Path, typer.Option(help="The folder that holds everything: d
 
 def up(host: Host = "127.0.0.1", port: Port = 8000, data_dir: DataDir = Path("data")) -> None:
     """Run the whole service on this machine: broker, worker, API and SQLite in one folder."""
+    _need("up", "api", "worker")
     from service.embedded import run
     from service.settings import read_settings
 
@@ -22,13 +29,15 @@ def up(host: Host = "127.0.0.1", port: Port = 8000, data_dir: DataDir = Path("da
 
 def demo() -> None:
     """Train the article's network on a real table through the public API, and show what it learned."""
+    _need("demo", "api", "worker")
     from service.demo import run
 
     raise typer.Exit(run())
 
 
 def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
-    """Run the API process."""
+    """Run the API process; it needs the extra `api`."""
+    _need("api", "api")
     # NumPy reads this when it is imported. Requests run side by side already; threads in each of them get in their way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from service.settings import read_settings
@@ -43,6 +52,7 @@ def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
 
 def worker() -> None:
     """Run a training worker; it needs the extra `worker`."""
+    _need("worker", "worker")
     # The process becomes the worker: this package must not import TensorFlow, and signals must reach Celery.
     os.execv(sys.executable, [sys.executable, "-m", "workers"])  # noqa: S606  # the running interpreter, no shell
 
@@ -87,3 +97,18 @@ def backup(
     from service.backup import run
 
     raise typer.Exit(run(data_dir, folder))
+
+
+def _need(command: str, *extras: str) -> None:
+    """Say what to install where the packages of an extra are missing.
+
+    Raises:
+        typer.Exit: one is.
+    """
+    missing = [package for extra in extras for package in EXTRAS[extra] if find_spec(package) is None]
+    if missing:
+        fail(
+            MISUSED,
+            f"`selfnorm {command}` needs packages that are not installed: {', '.join(missing)}",
+            f"install them: pip install 'selfnorm[{','.join(extras)}]'",
+        )

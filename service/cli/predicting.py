@@ -1,6 +1,6 @@
 """``selfnorm predict``: rows of a file in, the same rows with their predictions out, a piece at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +10,7 @@ from service.cli.connection import connected
 from service.cli.options import ApiKey, ModelName, Url
 from service.cli.printing import MISUSED, fail, note
 from service.cli.row_files import Piece, RowFormat, pieces_of
-from service.cli.row_writing import written_to
+from service.cli.row_writing import CsvWriter, JsonWriter, written_to
 from service.cli.wording import names
 
 if TYPE_CHECKING:
@@ -48,23 +48,29 @@ def predict(
     with connected(url, api_key) as client:
         asked = client.models.version(model, _version(client, model, version, alias))
         pieces = pieces_of(None if file == "-" else Path(file), form, [column.name for column in asked.inputs])
-        warned = count = 0
         with written_to(output, is_json=as_json) as writer:
-            for piece in pieces:
-                if not count:
-                    writer.begin(_columns(asked, piece))
-                found = _asked(client, asked, piece)
-                if found.warnings and not warned:
-                    _warn(found.warnings, piece)
-                warned += bool(found.warnings)
-                writer.write(_answered(piece, found))
-                count += len(piece.rows)
+            count = _predict(client, asked, pieces, writer)
             if not count:
                 raise typer.BadParameter(f"there are no rows in {file}", param_hint="FILE|-")
-    if warned > 1:
-        note(f"there were such warnings about {warned:,} pieces of the rows; those about the first are shown")
     if output is not None:
         note(f"{output}: {count:,} predictions of {model} version {asked.version}")
+
+
+def _predict(client: "Client", asked: "VersionView", pieces: Iterable[Piece], writer: CsvWriter | JsonWriter) -> int:
+    """Write the rows of all pieces with their answers, and return how many there were."""
+    warned = count = 0
+    for piece in pieces:
+        if not count:
+            writer.begin(_columns(asked, piece))
+        found = _asked(client, asked, piece)
+        if found.warnings and not warned:
+            _warn(found.warnings, piece)
+        warned += bool(found.warnings)
+        writer.write(_answered(piece, found))
+        count += len(piece.rows)
+    if warned > 1:
+        note(f"there were such warnings about {warned:,} pieces of the rows; those about the first are shown")
+    return count
 
 
 def _version(client: "Client", model: str, version: int | None, alias: str | None) -> int:
@@ -100,6 +106,10 @@ def _asked(client: "Client", asked: "VersionView", piece: Piece) -> "Prediction"
         if piece.start:
             error.add_note(f"rows are counted from row {piece.start:,} of the file on (its first is 0)")
         raise
+    except (TypeError, ValueError) as error:  # the client sends no infinite number
+        raise typer.BadParameter(
+            f"the rows from {piece.start:,} on cannot be sent: {error}", param_hint="FILE|-"
+        ) from None
 
 
 def _warn(warnings: list[str], piece: Piece) -> None:

@@ -71,14 +71,19 @@ def written_to(path: Path | None, *, is_json: bool) -> Iterator[CsvWriter | Json
     Raises:
         typer.BadParameter: it cannot be written.
     """
-    with _stream(path) as stream:
+    with text_to(path) as stream:
         writer = JsonWriter(stream) if is_json else CsvWriter(stream)
         yield writer
         writer.end()
 
 
 @contextmanager
-def _stream(path: Path | None) -> Iterator[TextIO]:
+def text_to(path: Path | None) -> Iterator[TextIO]:
+    """Open what text is written to, stdout where there is no path; a file gets its name when all is in it.
+
+    Raises:
+        typer.BadParameter: it cannot be written.
+    """
     if path is None:
         yield sys.stdout
         return

@@ -7,6 +7,7 @@ from service.client.errors import ApiError as ApiError
 from service.client.errors import Conflict as Conflict
 from service.client.errors import ConnectionFailed as ConnectionFailed
 from service.client.errors import InvalidRequest as InvalidRequest
+from service.client.errors import InvalidSettings as InvalidSettings
 from service.client.errors import JobCancelled as JobCancelled
 from service.client.errors import JobEnded as JobEnded
 from service.client.errors import JobFailed as JobFailed

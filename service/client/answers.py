@@ -6,14 +6,13 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
-
 from service.client.errors import STATUS, ApiError, UnexpectedAnswer, Violation
 
 if TYPE_CHECKING:
     import httpx2
+    from pydantic import BaseModel, ValidationError
 
-Model = TypeVar("Model", bound=BaseModel)
+Model = TypeVar("Model", bound="BaseModel")
 
 MOST_SHOWN = 300
 """So many characters of an answer that is no problem stand in an error."""
@@ -23,6 +22,8 @@ def view(kind: type[Model]) -> Callable[[httpx2.Response], Model]:
     """Return a reader of one view; fields that a newer service has and this client does not know are left out."""
 
     def read(answer: httpx2.Response) -> Model:
+        from pydantic import ValidationError  # Not at the top: the views load it, and errors need it not.
+
         try:
             return kind.model_validate_json(answer.content, extra="ignore")
         except ValidationError as error:

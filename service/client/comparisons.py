@@ -10,13 +10,11 @@ from service.client import answers
 from service.client.jobs import PlotFormat
 from service.client.methods import AsyncResource, Resource, awaited, listed, listed_async, sent
 from service.client.progress import Progress
-from service.client.requests import Reference, at, fields_of, given, with_json
+from service.client.requests import Reference, at, fields_of, given, listing, with_json
 from service.client.steps import Call, Exchange, Listing, Steps
 from service.client.waiting import wait_for
 from service.domain.comparison_spec import ArmsWord, ComparisonSpec, PresetName
 from service.domain.spec import Task
-
-PAGE_SIZE = 100
 
 
 class ComparisonFields(TypedDict, total=False):
@@ -59,14 +57,14 @@ def validate(
 
 def get(comparison: Reference) -> Call[ComparisonView]:
     """Read a comparison with its result, as far as its jobs have come."""
-    return _read(comparison, 0)
+    return Call(Exchange("GET", at("comparisons", comparison)), answers.view(ComparisonView))
 
 
 def list_all() -> Listing[ComparisonItemView]:
     """List comparisons, newest first, without their results; they come as they are gone through."""
     return Listing(
         lambda token: Call(
-            Exchange("GET", "/comparisons", given(page_size=PAGE_SIZE, page_token=token)),
+            listing("/comparisons", token),
             answers.page(ComparisonItemView),
         )
     )
@@ -81,7 +79,7 @@ def wait(
         JobFailed, JobCancelled: all have ended, one of them otherwise; the error has the comparison, as its ``job``.
         JobTimeout: so many seconds were over before; it goes on.
     """
-    return wait_for(lambda seconds: _read(comparison, seconds), "comparison", timeout_seconds, progress)
+    return wait_for(at("comparisons", comparison), ComparisonView, "comparison", timeout_seconds, progress)
 
 
 def plot(
@@ -104,12 +102,6 @@ def cancel(comparison: Reference) -> Call[ComparisonView]:
 def delete(comparison: Reference) -> Call[None]:
     """Delete a comparison whose jobs have ended, together with them; their models stay."""
     return Call(Exchange("DELETE", at("comparisons", comparison)), answers.nothing, removes=True)
-
-
-def _read(comparison: Reference, hold_seconds: float) -> Call[ComparisonView]:
-    params = {"wait": hold_seconds} if hold_seconds else {}
-    exchange = Exchange("GET", at("comparisons", comparison), params, wait_seconds=hold_seconds)
-    return Call(exchange, answers.view(ComparisonView))
 
 
 class Comparisons(Resource):

@@ -6,12 +6,13 @@ from typing import Any
 from service.api.dataset_views import DatasetView
 from service.client import answers
 from service.client.methods import AsyncResource, Resource, awaited, listed, listed_async, sent
-from service.client.requests import Reference, at, given, with_json
+from service.client.requests import Reference, at, given, listing, with_json
 from service.client.sources import Source, TableFormat, table_of
 from service.client.steps import Call, Exchange, Listing, Steps, Work
 from service.domain.datasets import ColumnKind
 
-PAGE_SIZE = 100
+READ_SECONDS = 330.0
+"""The service takes up to five minutes to read a table, and answers then."""
 
 
 def upload(
@@ -35,17 +36,14 @@ def upload(
         words = None if missing is None else list(missing) or [""]
         columns = None if kinds is None else [f"{column}:{kind}" for column, kind in kinds.items()]
         params = given(name=name or table.name, kinds=columns, missing=words)
-        exchange = Exchange("POST", "/datasets", params, {"Content-Type": table.media_type}, table.body)
+        headers = {"Content-Type": table.media_type}
+        exchange = Exchange("POST", "/datasets", params, headers, table.body, wait_seconds=READ_SECONDS)
         return (yield from Call(exchange, answers.view(DatasetView), creates=True))
 
 
 def list_all() -> Listing[DatasetView]:
     """List data sets, newest first; they come as they are gone through, without their columns' histograms."""
-    return Listing(
-        lambda token: Call(
-            Exchange("GET", "/datasets", given(page_size=PAGE_SIZE, page_token=token)), answers.page(DatasetView)
-        )
-    )
+    return Listing(lambda token: Call(listing("/datasets", token), answers.page(DatasetView)))
 
 
 def get(dataset: Reference) -> Call[DatasetView]:
@@ -57,7 +55,7 @@ def rows(dataset: Reference) -> Listing[dict[str, Any]]:
     """Read rows as dicts by column name, in the table's order, as they are gone through."""
     return Listing(
         lambda token: Call(
-            Exchange("GET", at("datasets", dataset, "rows"), given(page_size=PAGE_SIZE, page_token=token)),
+            listing(at("datasets", dataset, "rows"), token),
             answers.plain_page,
         )
     )

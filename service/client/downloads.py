@@ -1,7 +1,7 @@
 """Saves answers as files: whole under their name, or not at all."""
 
 import os
-import tempfile
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,19 +20,12 @@ def downloaded(exchange: Exchange, path: Path, name: str) -> Steps[Path]:
         # Taking its place would remove a device or a pipe, which whoever is root may do.
         raise FileExistsError(f"{target} is there and is no regular file; say where else to save it")
     # Beside its place, so that it can take it at once: who looks there finds all of the file, or what was there before.
-    handle, beside = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
-    os.close(handle)
+    beside = target.parent / f".{target.name[:100]}.{uuid.uuid4().hex}"
+    # It gets the rights of any other new file, which a temporary one of the standard library has not.
+    os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
-        yield from Call(replace(exchange, into=Path(beside)), answers.nothing)
-        yield from Work(lambda: _put(Path(beside), target))
+        yield from Call(replace(exchange, into=beside), answers.nothing)
+        yield from Work(lambda: beside.replace(target))
     finally:
-        Path(beside).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
     return target
-
-
-def _put(beside: Path, target: Path) -> None:
-    # A temporary file is its owner's alone; this one gets the rights of any other new file.
-    mask = os.umask(0)
-    os.umask(mask)
-    beside.chmod(0o666 & ~mask)
-    beside.replace(target)

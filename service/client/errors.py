@@ -1,6 +1,7 @@
 """Every way in which a call of the client can go wrong, one class per fact.
 
 SelfnormError
+├── InvalidSettings         the address or the key can be none
 ├── ConnectionFailed        no service answers there, or it stopped answering
 ├── UnexpectedAnswer        something answers, but not as this service does
 ├── ApiError                the service refused; carries status, code, detail, errors and request_id
@@ -32,12 +33,18 @@ class SelfnormError(Exception):
     """Base of every error that the client raises on purpose."""
 
 
+class InvalidSettings(SelfnormError, ValueError):
+    """What a client was given as address or key can be none; a key is not repeated."""
+
+
 class ConnectionFailed(SelfnormError):
     """No service answers at that address."""
 
-    def __init__(self, url: str, reason: str) -> None:
+    def __init__(self, url: str, reason: str, *, is_hopeless: bool = False) -> None:
         self.url = url
         self.reason = reason
+        self.is_hopeless = is_hopeless
+        """It failed on this machine, before anything was sent, and would fail again."""
         super().__init__(
             f"no answer from a service at {url}: {reason}. Start one with `selfnorm up`, or say where one runs with "
             "url=... or SELFNORM_URL"

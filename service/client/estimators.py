@@ -4,8 +4,7 @@ Imports scikit-learn, which takes its time; ``service.client`` imports this when
 """
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -14,10 +13,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 
+from service.api.dataset_views import DatasetView
 from service.api.views import JobView
 from service.client import estimator_tables as tables
 from service.client.client import Client
-from service.client.errors import JobEnded, NotFound, SelfnormError
+from service.client.errors import JobEnded
+from service.client.leftovers import remove, undo
 from service.client.predict import Prediction
 from service.domain.spec import NumericPreparation, Task
 from service.domain.training_spec import Optimizer
@@ -75,7 +76,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
         """Remove what ``fit`` has left on the service, unless ``model`` names it; it cannot be asked any more then."""
         if getattr(self, "is_temporary_", False):
             with Client(self.url) as client:
-                _remove(client, self.job_)
+                remove(client, self.job_)
             self.is_temporary_ = False
 
     def _fit(self, table: Any, target: NDArray[Any], task: Task, weights: Any, more: Mapping[str, Any]) -> None:
@@ -87,9 +88,10 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
         earlier = self.job_ if getattr(self, "is_temporary_", False) else None
         name = self.model or f"{type(self).__name__}-{uuid.uuid4().hex[:12]}"
         columns = tables.with_target(table, target, weights)
+        dataset: DatasetView | None = None
         with Client(self.url) as client:
-            dataset = client.datasets.upload(columns.table, name, kinds=columns.kinds)
             try:
+                dataset = client.datasets.upload(columns.table, name, kinds=columns.kinds)
                 job = client.jobs.submit(
                     dataset=dataset,
                     target=columns.target,
@@ -99,12 +101,14 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
                     preparation={"numeric": self.preparation},
                     model=name,
                 )
-            except SelfnormError:
-                client.datasets.delete(dataset)
+                self._take(client.jobs.wait(job))
+            except BaseException as error:
+                is_kept = self.model is not None and isinstance(error, JobEnded)  # whoever named it looks at why
+                if not is_kept:
+                    undo(self.url, name, dataset, is_temporary=self.model is None)
                 raise
-            self._take(_ended(client, job, is_temporary=self.model is None))
             if earlier is not None:
-                _remove(client, earlier)
+                remove(client, earlier)
 
     def _take(self, job: JobView) -> None:
         """Learn what a training has come to."""
@@ -238,19 +242,6 @@ class SNNRegressor(RegressorMixin, _Network):  # type: ignore[misc]  # scikit-le
         return self._ask(X).predictions
 
 
-def _ended(client: Client, job: JobView, *, is_temporary: bool) -> JobView:
-    """Wait for a job; one that nobody will come back to leaves nothing behind."""
-    try:
-        return client.jobs.wait(job)
-    except KeyboardInterrupt:
-        client.jobs.cancel(job)
-        raise
-    except JobEnded:
-        if is_temporary:
-            _remove(client, job)
-        raise
-
-
 def _weights(sample_weight: Any, table: Any) -> Any:
     if sample_weight is None:
         return None
@@ -264,17 +255,3 @@ def _seed(random_state: Any) -> int:
     from sklearn.utils import check_random_state
 
     return int(check_random_state(random_state).randint(2**31 - 1))
-
-
-def _remove(client: Client, job: JobView) -> None:
-    """Remove a job with its model and its data set, whatever of them is still there."""
-    removals: list[Callable[[], object]] = [
-        lambda: client.jobs.delete(job),
-        lambda: client.datasets.delete(job.spec.dataset),
-    ]
-    if job.model is not None:
-        model = job.model
-        removals.append(lambda: client.models.delete_version(model.name, model.version))
-    for remove in removals:
-        with suppress(NotFound):
-            remove()

@@ -1,6 +1,7 @@
 """Follows what happens to a job while it happens, across connections that break and services that start again."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ import httpx2
 from pydantic import ValidationError
 
 from service.api.event_views import EventView
-from service.client.answers import error_of
-from service.client.errors import UnexpectedAnswer
+from service.client.answers import error_of, unexpected
+from service.client.errors import ConnectionFailed, UnexpectedAnswer
 from service.client.requests import Reference, at
 from service.client.retries import AGAIN
 from service.client.steps import Exchange
@@ -82,20 +83,23 @@ class Following:
 
         Raises:
             ApiError: there is no such job, or it is not to be seen.
+            UnexpectedAnswer: it is a success, and no stream of events.
         """
         if answer.status_code == httpx2.codes.NO_CONTENT:
             self.has_ended = True
             return False
         if answer.is_success:
             self.connection.patience.is_reached = True
-            self.lost_at = None
+            kind = answer.headers.get("content-type", "")
+            if kind.partition(";")[0].strip().lower() != EVENT_STREAM:
+                raise unexpected(answer, f"the type {kind[:100]!r} in place of {EVENT_STREAM}")
             return True
         if answer.status_code not in AGAIN or self._is_over():
             raise error_of(answer)
         return False
 
     def take(self, sent: httpx2.ServerSentEvent) -> JobUpdate | None:
-        """Read an event; None where it says nothing new.
+        """Read an event; None where it says nothing new, or what only a newer service knows.
 
         Raises:
             UnexpectedAnswer: it is no event of a job.
@@ -107,8 +111,10 @@ class Following:
         try:
             event = EventView.model_validate_json(sent.data, extra="ignore")
         except ValidationError:
-            url = f"{self.connection.url}{at('jobs', self.job, 'events')}"
-            raise UnexpectedAnswer(url, httpx2.codes.OK, f"an event that is none: {sent.data[:200]}") from None
+            if (number := _of_unknown_kind(sent.data)) is None:
+                raise self._unexpected(f"an event that is none: {sent.data[:200]}") from None
+            self.last_id = max(self.last_id, number)
+            return None
         if event.id <= self.last_id:
             return None
         self.last_id = event.id
@@ -116,15 +122,33 @@ class Following:
         self.has_ended = update.is_final
         return update
 
+    def closed(self, answer: httpx2.Response) -> None:
+        """Take in that the stream is over; who has sent anything, were it a sign of life, was there.
+
+        Raises:
+            ConnectionFailed: nothing has come for too long.
+        """
+        if answer.num_bytes_downloaded:
+            self.lost_at = None
+        elif not self.has_ended and self._is_over():
+            raise ConnectionFailed(self.connection.url, "its stream of events ends before an event has come")
+
     def lost(self, error: httpx2.TransportError) -> None:
         """Take in that the connection is gone.
 
         Raises:
             ConnectionFailed: it has been for too long, or there never was one.
+            UnexpectedAnswer: what comes is no stream of events.
         """
+        if isinstance(error, httpx2.SSEError):
+            raise self._unexpected(f"what is no event: {error}") from None
         failure = self.connection.patience.lost(error)
         if self._is_over() or not self.connection.patience.is_reached:
             raise failure
+
+    def _unexpected(self, problem: str) -> UnexpectedAnswer:
+        url = f"{self.connection.url}{at('jobs', self.job, 'events')}"
+        return UnexpectedAnswer(url, httpx2.codes.OK, problem)
 
     def _is_over(self) -> bool:
         self.lost_at = self.lost_at or time.monotonic()
@@ -140,9 +164,12 @@ def watched(sender: Sender, job: Reference) -> Iterator[JobUpdate]:
                 if not answer.is_success:
                     answer.read()
                 if following.opened(answer):
-                    for sent in httpx2.EventSource(answer):
-                        if update := following.take(sent):
-                            yield update
+                    try:
+                        for sent in httpx2.EventSource(answer):
+                            if update := following.take(sent):
+                                yield update
+                    finally:
+                        following.closed(answer)
         except httpx2.TransportError as error:
             following.lost(error)
         if following.has_ended:
@@ -159,11 +186,25 @@ async def watched_async(sender: "AsyncSender", job: Reference) -> AsyncIterator[
                 if not answer.is_success:
                     await answer.aread()
                 if following.opened(answer):
-                    async for sent in httpx2.EventSource(answer):
-                        if update := following.take(sent):
-                            yield update
+                    try:
+                        async for sent in httpx2.EventSource(answer):
+                            if update := following.take(sent):
+                                yield update
+                    finally:
+                        following.closed(answer)
         except httpx2.TransportError as error:
             following.lost(error)
         if following.has_ended:
             return
         await asyncio.sleep(following.pause_seconds)
+
+
+def _of_unknown_kind(data: str) -> int | None:
+    """Return the number of an event whose kind only a newer service knows; None for anything else."""
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return None
+    if not isinstance(found, dict) or not isinstance(found.get("id"), int) or not isinstance(found.get("event"), str):
+        return None
+    return None if found["event"] in list(EventKind) else found["id"]

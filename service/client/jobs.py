@@ -12,13 +12,11 @@ from service.client import answers
 from service.client.events import JobUpdate, watched, watched_async
 from service.client.methods import AsyncResource, Resource, awaited, listed, listed_async, sent
 from service.client.progress import Progress
-from service.client.requests import Reference, at, fields_of, given, with_json
+from service.client.requests import Reference, at, fields_of, given, listing, with_json
 from service.client.steps import Call, Exchange, Listing, Steps
 from service.client.waiting import wait_for
 from service.domain.jobs import JobState, Measure
 from service.domain.spec import JobSpec, Task
-
-PAGE_SIZE = 100
 
 PlotFormat = Literal["svg", "png"]
 
@@ -55,7 +53,7 @@ def validate(spec: JobSpec | Mapping[str, Any] | None = None, /, **fields: Unpac
 
 def get(job: Reference) -> Call[JobView]:
     """Read a job."""
-    return _read(job, 0)
+    return Call(Exchange("GET", at("jobs", job)), answers.view(JobView))
 
 
 def list_all(
@@ -63,11 +61,7 @@ def list_all(
 ) -> Listing[JobView]:
     """List jobs, newest first; they come as they are gone through."""
     wanted = given(state=state, tag=tag, model=model, dataset=dataset)
-    return Listing(
-        lambda token: Call(
-            Exchange("GET", "/jobs", given(**wanted, page_size=PAGE_SIZE, page_token=token)), answers.page(JobView)
-        )
-    )
+    return Listing(lambda token: Call(listing("/jobs", token, **wanted), answers.page(JobView)))
 
 
 def wait(
@@ -79,7 +73,7 @@ def wait(
         JobFailed, JobCancelled: it ended otherwise; the error has the job.
         JobTimeout: so many seconds were over before; it goes on.
     """
-    return wait_for(lambda seconds: _read(job, seconds), "job", timeout_seconds, progress)
+    return wait_for(at("jobs", job), JobView, "job", timeout_seconds, progress)
 
 
 def cancel(job: Reference) -> Call[JobView]:
@@ -117,7 +111,7 @@ def events(job: Reference) -> Listing[EventView]:
     """Read what has happened to a job so far, oldest first; ``watch`` goes on from there."""
     return Listing(
         lambda token: Call(
-            Exchange("GET", at("jobs", job, "events"), given(page_size=PAGE_SIZE, page_token=token)),
+            listing(at("jobs", job, "events"), token),
             answers.page(EventView),
         )
     )
@@ -151,11 +145,6 @@ def split_rows(job: Reference) -> Call[list[str]]:
     """Name the part of every row, in the table's order: ``training``, ``validation``, ``test`` or ``left_out``."""
     exchange = Exchange("GET", at("jobs", job, "split", "rows"))
     return Call(exchange, lambda answer: [line.partition(",")[2] for line in answer.text.splitlines()[1:]])
-
-
-def _read(job: Reference, hold_seconds: float) -> Call[JobView]:
-    params = {"wait": hold_seconds} if hold_seconds else {}
-    return Call(Exchange("GET", at("jobs", job), params, wait_seconds=hold_seconds), answers.view(JobView))
 
 
 def _told(job: Reference, what: str, *, creates: bool = False) -> Call[JobView]:

@@ -10,21 +10,15 @@ from service.api.prediction_views import PredictionJobView
 from service.client import answers
 from service.client.downloads import downloaded
 from service.client.methods import AsyncResource, Resource, awaited, listed, listed_async, sent
-from service.client.requests import Reference, at, given, with_json
+from service.client.requests import Reference, at, given, listing, with_json
 from service.client.steps import Call, Exchange, Listing, Steps
-
-PAGE_SIZE = 100
 
 FileName = Literal["model.keras", "model.onnx", "encoder.json"]
 
 
 def list_all() -> Listing[ModelView]:
     """List models, newest first; they come as they are gone through."""
-    return Listing(
-        lambda token: Call(
-            Exchange("GET", "/models", given(page_size=PAGE_SIZE, page_token=token)), answers.page(ModelView)
-        )
-    )
+    return Listing(lambda token: Call(listing("/models", token), answers.page(ModelView)))
 
 
 def get(name: str) -> Call[ModelView]:

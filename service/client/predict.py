@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from service.client import answers
 from service.client.errors import ApiError
-from service.client.requests import given, with_json
+from service.client.requests import encoded, given
 from service.client.rows import ARROW, JSON, Rows, rows_of
 from service.client.steps import Call, Exchange, Steps, Work
 
@@ -88,22 +88,25 @@ def predict(
     if is_insight:
         more = given(uncertainty=_uncertainty(uncertainty), explain=explain or None)
         return (yield from _asked(found, asked | more, 0, found.count))
-    parts: list[Prediction] = []
-    for start in range(0, max(found.count, 1), found.at_once):
+    parts: dict[int, Prediction] = {}
+    start = 0
+    while start < found.count or not parts:
+        stop = min(found.stop(start), found.count)
         try:
-            parts.append((yield from _asked(found, asked, start, min(start + found.at_once, found.count))))
+            parts[start] = yield from _asked(found, asked, start, stop)
         except ApiError as error:
             if start:
                 error.add_note(f"this is about the part of the rows that begins at row {start:,}")
             raise
-        asked = {"model": model, "version": parts[0].version}
-    return parts[0] if len(parts) == 1 else _joined(parts, found.at_once)
+        asked, start = {"model": model, "version": parts[0].version}, stop
+    return parts[0] if len(parts) == 1 else _joined(parts)
 
 
 def _asked(rows: Rows, asked: Mapping[str, Any], start: int, stop: int) -> Steps[Prediction]:
     body = yield from Work(lambda: rows.part(start, stop))
     if rows.media_type == JSON:
-        return (yield from Call(with_json("POST", "/predict", {**asked, "instances": body}), _read_json))
+        content = b'%b, "instances": %b}' % (encoded(asked, has_gaps=False)[:-1], body)
+        return (yield from Call(Exchange("POST", "/predict", {}, {"Content-Type": JSON}, content), _read_json))
     headers = {"Content-Type": rows.media_type, "Accept": ARROW}
     answer = yield from Call(Exchange("POST", "/predict", asked, headers, body), lambda answer: answer)
     return (yield from Work(lambda: _read_arrow(answer)))
@@ -173,19 +176,19 @@ def _said(label: ClassLabel) -> str:
     return str(label).lower() if isinstance(label, bool) else str(label)
 
 
-def _joined(parts: Sequence[Prediction], at_once: int) -> Prediction:
-    """Put the answers to parts together; rows in the warnings of a part count from its beginning, which is said."""
+def _joined(parts: Mapping[int, Prediction]) -> Prediction:
+    """Put the answers to parts together, by their beginnings, from which the rows in a part's warnings count."""
     import numpy as np
 
     said = [
-        f"in the rows from {place * at_once:,} on: {warning}" if place else warning
-        for place, part in enumerate(parts)
+        f"in the rows from {start:,} on: {warning}" if start else warning
+        for start, part in parts.items()
         for warning in part.warnings
     ]
-    shares = [part.probabilities for part in parts if part.probabilities is not None]
+    shares = [part.probabilities for part in parts.values() if part.probabilities is not None]
     return replace(
         parts[0],
-        predictions=np.concatenate([part.predictions for part in parts]),
+        predictions=np.concatenate([part.predictions for part in parts.values()]),
         probabilities=np.concatenate(shares) if shares else None,
         warnings=said,
     )

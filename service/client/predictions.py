@@ -10,13 +10,11 @@ from service.client import answers
 from service.client.downloads import downloaded
 from service.client.methods import AsyncResource, Resource, awaited, listed, listed_async, sent
 from service.client.progress import Progress
-from service.client.requests import Reference, at, fields_of, given, with_json
+from service.client.requests import Reference, at, fields_of, given, listing, with_json
 from service.client.steps import Call, Exchange, Listing, Steps
 from service.client.waiting import wait_for
 from service.domain.jobs import JobState
 from service.domain.predictions import PredictionSpec
-
-PAGE_SIZE = 100
 
 ResultFormat = Literal["parquet", "csv"]
 
@@ -44,7 +42,7 @@ def submit(
 
 def get(prediction: Reference) -> Call[PredictionJobView]:
     """Read a prediction."""
-    return _read(prediction, 0)
+    return Call(Exchange("GET", at("predictions", prediction)), answers.view(PredictionJobView))
 
 
 def list_all(
@@ -54,7 +52,7 @@ def list_all(
     wanted = given(state=state, tag=tag, model=model, dataset=dataset)
     return Listing(
         lambda token: Call(
-            Exchange("GET", "/predictions", given(**wanted, page_size=PAGE_SIZE, page_token=token)),
+            listing("/predictions", token, **wanted),
             answers.page(PredictionJobView),
         )
     )
@@ -69,7 +67,7 @@ def wait(
         JobFailed, JobCancelled: it ended otherwise; the error has it.
         JobTimeout: so many seconds were over before; it goes on.
     """
-    return wait_for(lambda seconds: _read(prediction, seconds), "prediction", timeout_seconds, progress)
+    return wait_for(at("predictions", prediction), PredictionJobView, "prediction", timeout_seconds, progress)
 
 
 def result(
@@ -96,12 +94,6 @@ def cancel(prediction: Reference) -> Call[PredictionJobView]:
 def delete(prediction: Reference) -> Call[None]:
     """Delete a prediction that has ended, with its result."""
     return Call(Exchange("DELETE", at("predictions", prediction)), answers.nothing, removes=True)
-
-
-def _read(prediction: Reference, hold_seconds: float) -> Call[PredictionJobView]:
-    params = {"wait": hold_seconds} if hold_seconds else {}
-    exchange = Exchange("GET", at("predictions", prediction), params, wait_seconds=hold_seconds)
-    return Call(exchange, answers.view(PredictionJobView))
 
 
 class Predictions(Resource):

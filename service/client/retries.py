@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 import uuid
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,15 @@ MAX_RETRY_AFTER_SECONDS = 60.0
 AGAIN = frozenset({429, 502, 503, 504})
 """What is refused for the moment; the same request may be taken later."""
 STILL_RUNNING = "request_still_running"
+STILL_RUNNING_SECONDS = 600.0
+"""So long the first try of a request may take beyond its time-out; the service reads tables for minutes."""
+STILL_RUNNING_PAUSE_SECONDS = 1.0
+HOPELESS = (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)
+"""What fails on this machine, before anything is sent; it would fail again."""
+UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, *HOPELESS)
+"""Failures before which the service has had nothing of the request."""
+UNSERVED = frozenset({429, 503})
+"""Refusals of a service that has not done what was asked; a gateway's 502 and 504 do not say whether it has."""
 KEY = "Idempotency-Key"
 
 
@@ -43,17 +53,28 @@ class Patience:
         """
         exchange = _keyed(call.exchange) if call.creates else call.exchange
         failures = 0
+        may_be_done = False
+        until: float | None = None
         while True:
             failure: ApiError | ConnectionFailed
             try:
                 answer: httpx2.Response = yield exchange
             except httpx2.TransportError as error:
                 failure = self.lost(error)
+                may_be_done |= not isinstance(error, UNSENT)
             else:
                 self.is_reached = True
-                if answer.is_success or (call.removes and failures and answer.status_code == httpx2.codes.NOT_FOUND):
+                is_gone = call.removes and may_be_done and answer.status_code == httpx2.codes.NOT_FOUND
+                if answer.is_success or is_gone:
                     return call.read(answer)
                 failure = error_of(answer)
+                may_be_done |= answer.status_code not in UNSERVED
+                if failure.code == STILL_RUNNING:
+                    until = until or time.monotonic() + STILL_RUNNING_SECONDS
+                    if time.monotonic() < until:
+                        asked = failure.retry_after_seconds or STILL_RUNNING_PAUSE_SECONDS
+                        yield Pause(min(asked, MAX_RETRY_AFTER_SECONDS))
+                        continue
             failures += 1
             seconds = self._pause(failure, failures)
             if seconds is None:
@@ -62,9 +83,11 @@ class Patience:
 
     def lost(self, error: httpx2.TransportError) -> ConnectionFailed:
         """Return the error of a connection that broke, or never was."""
-        self.is_reached |= not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
-        failure = ConnectionFailed(self.url, str(error) or type(error).__name__)
-        failure.__cause__ = error
+        self.is_reached |= not isinstance(error, UNSENT)
+        # What h11 says of a header that it refuses holds the header, which may be the key.
+        said = "" if isinstance(error, httpx2.LocalProtocolError) else str(error)
+        failure = ConnectionFailed(self.url, said or type(error).__name__, is_hopeless=isinstance(error, HOPELESS))
+        failure.__cause__ = None if isinstance(error, httpx2.LocalProtocolError) else error
         return failure
 
     def _pause(self, failure: ApiError | ConnectionFailed, failures: int) -> float | None:
@@ -73,8 +96,8 @@ class Patience:
             return None
         pause = backed_off(failures)
         if isinstance(failure, ConnectionFailed):
-            return pause
-        if failure.status not in AGAIN and failure.code != STILL_RUNNING:
+            return None if failure.is_hopeless else pause
+        if failure.status not in AGAIN:
             return None
         asked = failure.retry_after_seconds or 0
         return None if asked > MAX_RETRY_AFTER_SECONDS else max(pause, asked)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from service.client import frames
+from service.client.requests import encoded
 
 JSON = "application/json"
 CSV = "text/csv"
@@ -18,6 +21,8 @@ MAX_ROWS = 100_000
 MAX_CELLS = 8_000_000
 MAX_BYTES = 48 * 2**20
 """What the service takes at once, with room for what stands beside the cells; more rows are sent in parts."""
+MAX_JSON_BYTES = 7 * 2**20
+"""The same for JSON, of which the service takes less unless its rows are numbers alone."""
 FEW_CELLS = 10_000
 """So few numbers are as quick as JSON, and need no pyarrow to read their answer."""
 
@@ -27,10 +32,11 @@ class Rows:
     """Rows that can be sent in parts; ``part`` gives those from one place to another, as their media type has them."""
 
     count: int
-    at_once: int
     media_type: str
-    part: Callable[[int, int], Any]
-    """Bytes, or for JSON a list of rows."""
+    part: Callable[[int, int], bytes]
+    """For JSON a list of rows."""
+    stop: Callable[[int], int]
+    """Where the part ends that begins at a place; at least one row behind it."""
 
 
 def rows_of(source: Any, *, as_json: bool = False) -> Rows:
@@ -49,7 +55,7 @@ def rows_of(source: Any, *, as_json: bool = False) -> Rows:
         table = frames.to_arrow(source)
         return _listed(table.to_pylist()) if as_json else _of_table(table)
     if isinstance(source, bytes) and not as_json:
-        return Rows(1, 1, CSV, lambda _start, _stop: source)
+        return Rows(1, CSV, lambda _start, _stop: source, lambda _start: 1)
     if isinstance(source, str | bytes) or not isinstance(source, Sequence):
         raise TypeError(
             f"rows must be a list of lists or of dicts, a DataFrame, an Arrow Table or an array of 2 dimensions; got "
@@ -69,16 +75,28 @@ def _of_array(array: Any, as_json: bool) -> Rows:
     if array.dtype.itemsize > 8:
         array = array.astype(float)
     at_once = _at_once(len(array), array.shape[1], array.nbytes)
-    return Rows(len(array), at_once, NPY, lambda start, stop: _as_npy(array[start:stop]))
+    return Rows(len(array), NPY, lambda start, stop: _as_npy(array[start:stop]), lambda start: start + at_once)
 
 
 def _of_table(table: Any) -> Rows:
     at_once = _at_once(table.num_rows, table.num_columns, table.nbytes)
-    return Rows(table.num_rows, at_once, ARROW, lambda start, stop: _as_stream(table.slice(start, stop - start)))
+    return Rows(
+        table.num_rows,
+        ARROW,
+        lambda start, stop: _as_stream(table.slice(start, stop - start)),
+        lambda start: start + at_once,
+    )
 
 
 def _listed(rows: Sequence[Any]) -> Rows:
-    return Rows(len(rows), MAX_ROWS, JSON, lambda start, stop: rows[start:stop])
+    written = [encoded(row) for row in rows]
+    ends = list(accumulate((len(row) + 1 for row in written), initial=0))
+
+    def stop(start: int) -> int:
+        by_size = bisect_right(ends, ends[start] + MAX_JSON_BYTES) - 1
+        return max(min(start + MAX_ROWS, by_size), start + 1)
+
+    return Rows(len(rows), JSON, lambda start, stop: b"[%b]" % b",".join(written[start:stop]), stop)
 
 
 def _at_once(rows: int, columns: int, size_bytes: int) -> int:

@@ -15,6 +15,7 @@ from urllib.request import getproxies
 
 import httpx2
 
+from service.client.errors import InvalidSettings
 from service.client.retries import Patience
 from service.client.steps import Call, Exchange, Pause, Result, Step, Use, Work
 
@@ -23,11 +24,15 @@ PIECE_BYTES = 256 * 1024
 
 
 class Connection:
-    """Where the service is, and what every request to it carries."""
+    """Where the service is, and what every request to it carries.
+
+    Raises:
+        InvalidSettings: the address or the key can be none.
+    """
 
     def __init__(self, url: str | None, api_key: str | None, timeout_seconds: float, retries: int) -> None:
-        self.url = (url or os.environ.get("SELFNORM_URL") or DEFAULT_URL).rstrip("/")
-        key = api_key or os.environ.get("SELFNORM_API_KEY")
+        self.url = _address(url or os.environ.get("SELFNORM_URL") or DEFAULT_URL)
+        key = _key(api_key or os.environ.get("SELFNORM_API_KEY") or "")
         self.headers = {"User-Agent": f"selfnorm-python/{version('selfnorm')}"}
         if key:
             self.headers["Authorization"] = f"Bearer {key}"
@@ -123,6 +128,32 @@ class Sender:
         body = exchange.body
         content = body if body is None or isinstance(body, bytes) else _pieces(body)
         return self.connection.request(self.http, exchange, content)
+
+
+def _address(url: str) -> str:
+    """Return an address without what stands round it."""
+    found = url.strip().rstrip("/")
+    try:
+        parsed = httpx2.URL(found)
+    except httpx2.InvalidURL as error:
+        raise InvalidSettings(f"url {url!r} is no address: {error}; pass one such as {DEFAULT_URL}") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host or not 0 < (parsed.port or 1) < 2**16:
+        raise InvalidSettings(
+            f"url {url!r} is no address of a service: it must begin with http:// or https:// and name a host, and "
+            f"a port is between 1 and 65535; pass one such as {DEFAULT_URL}"
+        )
+    return found
+
+
+def _key(key: str) -> str:
+    """Return a key without the white space round it, which files that hold keys end with."""
+    found = key.strip()
+    if any(not "!" <= letter <= "~" for letter in found):
+        raise InvalidSettings(
+            "the API key holds white space or characters that no key has; keys are visible ASCII. Look at api_key= "
+            "or SELFNORM_API_KEY"
+        )
+    return found
 
 
 def _tls(url: str) -> ssl.SSLContext | bool:

@@ -1,12 +1,12 @@
 """Waits for what ends by itself: a job, a prediction over a data set, a comparison."""
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from service.client import answers
 from service.client.errors import ConnectionFailed, JobCancelled, JobFailed, JobTimeout, Unavailable
 from service.client.progress import Progress, reporting
-from service.client.steps import Call, Pause, Steps
+from service.client.steps import Call, Exchange, Pause, Steps
 from service.domain.jobs import JobState
 
 if TYPE_CHECKING:
@@ -22,14 +22,16 @@ LOOK_SECONDS = 0.5
 """The same, where somebody looks on."""
 SOON_SECONDS = 0.2
 """An answer that came back sooner than this was not held, for the service is about to end."""
+AWAY_SECONDS = 1.0
+"""How long a service that is away is left alone, where it has not said for how long."""
 PATIENCE_SECONDS = 180.0
 """A service that is away for less than this is waited for: it may be starting again."""
 
 
 def wait_for(
-    read: Callable[[float], Call[Waited]], what: str, timeout_seconds: float | None, progress: Progress[Waited]
+    path: str, kind: type[Waited], what: str, timeout_seconds: float | None, progress: Progress[Waited]
 ) -> Steps[Waited]:
-    """Wait until something has ended well; ``read`` asks for it and has the answer held for so many seconds.
+    """Wait until what is under a path has ended well; its answers are of a kind, and are held until then.
 
     Raises:
         JobFailed, JobCancelled: it ended otherwise.
@@ -44,10 +46,12 @@ def wait_for(
             left = HOLD_SECONDS if until is None else max(until - asked, 0)
             hold = min(left, HOLD_SECONDS if report is None else LOOK_SECONDS)
             try:
-                job = yield from read(hold)
-            except (ConnectionFailed, Unavailable):
+                job = yield from _read(path, kind, hold)
+            except (ConnectionFailed, Unavailable) as failure:
                 if answered is None or time.monotonic() - answered > PATIENCE_SECONDS or left <= 0:
                     raise
+                asked_for = getattr(failure, "retry_after_seconds", None) or AWAY_SECONDS
+                yield Pause(min(max(SOON_SECONDS, asked_for), left, HOLD_SECONDS))
                 continue
             answered = time.monotonic()
             if report is not None:
@@ -58,6 +62,11 @@ def wait_for(
                 raise JobTimeout(job, f"{what} {job.id} is still {job.state} after {timeout_seconds:g} s; it goes on")
             if answered - asked < min(SOON_SECONDS, hold):
                 yield Pause(SOON_SECONDS)
+
+
+def _read(path: str, kind: type[Waited], hold_seconds: float) -> Call[Waited]:
+    params = {"wait": hold_seconds} if hold_seconds else {}
+    return Call(Exchange("GET", path, params, wait_seconds=hold_seconds), answers.view(kind))
 
 
 def _ended(job: Waited, what: str) -> Waited:

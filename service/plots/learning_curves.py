@@ -51,7 +51,7 @@ class _Curve:
     epochs: NDArray[np.int64]
     mean: Numbers
     deviation: Numbers
-    """Over the seeds that have the epoch."""
+    """Of a sample, as tables have it, over the seeds that have the epoch; 0 where that is one."""
     common: int
     """How many of the epochs every seed has."""
 
@@ -112,7 +112,10 @@ def _curve(runs: Runs, name: str) -> _Curve:
             row[np.searchsorted(epochs, run.epochs)] = finite(run.values[name])
     known = np.isfinite(table).any(axis=0)
     mean, deviation = np.full(len(epochs), np.nan), np.full(len(epochs), np.nan)
-    mean[known], deviation[known] = np.nanmean(table[:, known], axis=0), np.nanstd(table[:, known], axis=0)
+    mean[known] = np.nanmean(table[:, known], axis=0)
+    seeds = np.isfinite(table[:, known]).sum(axis=0)
+    # With n - 1 for n; numpy's own ddof would warn of an epoch that one seed has.
+    deviation[known] = np.nanstd(table[:, known], axis=0) * np.sqrt(seeds / np.maximum(1, seeds - 1))
     common = int(np.searchsorted(epochs, min(run.epochs[-1] for run in runs), side="right"))
     return _Curve(epochs, mean, deviation, common)
 

@@ -23,16 +23,17 @@ def names(connection: Connection, job_ids: Sequence[str]) -> list[str]:
 
 
 def read(
-    connection: Connection, job_ids: Sequence[str], metrics: Sequence[str], every: int = 1, besides: int | None = None
+    connection: Connection, job_ids: Sequence[str], metrics: Sequence[str], every: int = 1, *besides: int | None
 ) -> dict[str, Curves]:
-    """Read some metrics of some jobs by job, of every so many-th epoch from the first, and ``besides`` of one more.
+    """Read some metrics of some jobs by job, of every so many-th epoch from the first, and ``besides`` of some more.
 
     A job without epochs is left out.
     """
     found = {}
     query = columns(metrics).where(epochs.c.job_id.in_(job_ids)).order_by(epochs.c.job_id, epochs.c.epoch)
     if every > 1:
-        query = query.where(or_((epochs.c.epoch - 1) % every == 0, epochs.c.epoch == besides))
+        more = [epoch for epoch in besides if epoch is not None]
+        query = query.where(or_((epochs.c.epoch - 1) % every == 0, epochs.c.epoch.in_(more)))
     for job_id, rows in by_job(connection, query):
         table = np.array([row[1:] for row in rows], dtype=np.float64)
         values = {name: table[:, place] for place, name in enumerate(metrics, 1)}

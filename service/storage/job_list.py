@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, or_, select
 
 from service.domain.jobs import JobKind
 from service.storage import jobs as stored
@@ -42,7 +42,13 @@ def dataset_names(connection: Connection, dataset_ids: Iterable[str]) -> dict[st
     return {row.id: row.name for row in connection.execute(query)}
 
 
-def newest_datasets(connection: Connection, most: int) -> list[tuple[str, str]]:
-    """Read the ids and names of the newest data sets."""
-    query = select(datasets.c.id, datasets.c.name).order_by(datasets.c.number.desc()).limit(most)
-    return [(row.id, row.name) for row in connection.execute(query)]
+def dataset_choices(connection: Connection, most: int) -> list[tuple[str, str]]:
+    """Read the ids and names of the newest data sets, and of those that are built in, newest first."""
+    newest = select(datasets.c.number).order_by(datasets.c.number.desc()).limit(most)
+    query = select(datasets.c.id, datasets.c.name).where(or_(datasets.c.builtin, datasets.c.number.in_(newest)))
+    return [(row.id, row.name) for row in connection.execute(query.order_by(datasets.c.number.desc()))]
+
+
+def count_datasets(connection: Connection) -> int:
+    """Count the data sets that are stored."""
+    return connection.execute(select(func.count()).select_from(datasets)).scalar_one()

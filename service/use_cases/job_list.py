@@ -1,8 +1,10 @@
 """Jobs as a list shows them: each with the name of its data set and a small curve of its loss; and what is new."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+from service.domain.errors import UnknownJob
 from service.domain.jobs import Job
 from service.storage import curves, job_list, jobs, pages
 from service.storage.database import Connection, Database
@@ -43,21 +45,31 @@ def look(database: Database, wanted: jobs.JobFilter, page: pages.PageRequest, be
     known = {} if before is None else before.jobs
     with database.read() as connection:
         marks = job_list.marks(connection, wanted, page)
-        changed = {job_id for job_id, mark in marks.jobs.items() if known.get(job_id) != mark}
-        if not changed:
-            return News(marks, [])
+        changed = [job_id for job_id, mark in marks.jobs.items() if known.get(job_id) != mark]
         # On PostgreSQL this may be newer than the marks; then it comes once more with the next look.
-        found = jobs.list_page(connection, wanted, page)
-        return News(marks, _listed(connection, [job for job in found.items if job.id in changed]))
+        return News(marks, _listed(connection, list(_stored(connection, changed))))
+
+
+def _stored(connection: Connection, job_ids: Iterable[str]) -> Iterator[Job]:
+    """Read jobs one by one, for their specs may be large, and mostly few have changed; those deleted are left out."""
+    for job_id in job_ids:
+        with suppress(UnknownJob):
+            yield jobs.get(connection, job_id)
 
 
 def dataset_choices(database: Database, besides: str | None) -> list[tuple[str, str]]:
-    """Return the ids and names of the newest data sets, and of one more, whether it is still stored or not."""
+    """Return the ids and names of built-in and of the newest data sets, and of one more, be it still stored or not."""
     with database.read() as connection:
-        found = job_list.newest_datasets(connection, MOST_DATASETS)
+        found = job_list.dataset_choices(connection, MOST_DATASETS)
         if besides is None or besides in dict(found):
             return found
         return [*found, (besides, job_list.dataset_names(connection, [besides]).get(besides, besides))]
+
+
+def are_all_chosen_from(database: Database, choices: Sequence[tuple[str, str]]) -> bool:
+    """Say whether so many choices are all data sets that are stored."""
+    with database.read() as connection:
+        return job_list.count_datasets(connection) <= len(choices)
 
 
 def _listed(connection: Connection, found: Sequence[Job]) -> list[ListedJob]:

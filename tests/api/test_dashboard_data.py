@@ -11,6 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.api.app import create_app
+from service.api.dashboard import assets
 from service.api.dashboard.models import MOST_FIELDS
 from service.api.dependencies import Services
 from service.domain.encoders import BooleanEncoder, CategoricalEncoder, DateEncoder, NumericEncoder
@@ -144,6 +145,38 @@ def test_of_very_many_columns_some_are_shown_and_all_are_found(client: TestClien
     assert values(found, "tr", "data-name") == ["pixel_307", "pixel_3070", "pixel_3071"]
     assert "3 of 3,073 columns" in found.text
     assert "No column has this in its name" in read(client, "/dashboard/datasets/cifar10?find=zebra").text
+
+
+def test_warnings_of_very_many_columns_are_counted(client: TestClient) -> None:
+    names = ",".join(f"c{i}" for i in range(205))
+    rows = "\n".join(",".join([str(i)] * 205) for i in range(1, 40))  # which look like identifiers
+    made = upload(client, f"{names}\n{rows}\n", "wide")
+    assert "and of 5 more columns" in read(client, f"/dashboard/datasets/{made}").text
+
+
+def test_addresses_without_a_page_lead_to_the_start(client: TestClient) -> None:
+    for path in ("/dashboard", "/dashboard/"):
+        answer = client.get(path, follow_redirects=False)
+        assert (answer.status_code, answer.headers["location"]) == (307, "/")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/", 200), ("/dashboard/jobs", 200), ("/dashboard/datasets/iris", 200), ("/dashboard/no", 404)],
+)
+def test_page_answers_head(client: TestClient, path: str, status: int) -> None:
+    answer = client.head(path)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+
+
+def test_script_of_another_version_is_sent_but_not_kept(client: TestClient) -> None:
+    own = client.get(assets.address("dom.js"))
+    other = client.get("/dashboard/static/0123456789abcdef/dom.js")
+    assert "immutable" in own.headers["cache-control"]
+    assert (other.status_code, other.headers["cache-control"]) == (200, "no-store")
+    assert other.content == own.content
+    assert client.get("/dashboard/static/0123456789abcdef/nothing.js").status_code == 404
 
 
 def test_hostile_names_stay_text(client: TestClient) -> None:

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from service.api.app import create_app
 from service.api.dependencies import Services
-from service.domain.jobs import EpochRecord
+from service.domain.jobs import EpochRecord, EventKind
 from service.storage import leases
 from service.storage.database import Database
 from service.task_queue import Doorbell
@@ -115,6 +115,35 @@ def test_curves_are_those_of_the_epochs(client: TestClient, database: Database) 
         leases.record(connection, held, progress(3), 3, records, saved_state(3))
     found = client.get(f"/dashboard/jobs/{job}/curves").json()
     assert found == {"every": 1, "epochs": [1, 2, 3], "metrics": {"loss": [1.23457, None, 0.5], "val_loss": [2.0] * 3}}
+
+
+def test_of_very_many_epochs_the_best_and_the_last_are_kept(
+    sqlite_client: TestClient, sqlite_database: Database
+) -> None:
+    job = submit(sqlite_client)["id"]
+    held = comparing.claimed(sqlite_database, job)
+    records = [EpochRecord(epoch, {"loss": 1.0}, 0.1, 0.1) for epoch in range(1, 4203)]
+    with sqlite_database.write() as connection:
+        leases.record(connection, held, progress(4202), 4200, records, saved_state(4202))
+    found = sqlite_client.get(f"/dashboard/jobs/{job}/curves").json()
+    assert found["every"] == 2
+    assert found["epochs"][-3:] == [4200, 4201, 4202]
+    assert found["epochs"][:3] == [1, 3, 5]
+
+
+def test_head_is_the_job_without_its_columns(client: TestClient, database: Database) -> None:
+    job = submit(client, network={"kind": "snn", "units": [20, 20]})["id"]
+    looked_at(database, job, 0, 1, 2, gain=3.0)
+    whole = client.get(f"/jobs/{job}").json()
+    assert client.get(f"/dashboard/jobs/{job}/head").json() == {
+        name: value for name, value in whole.items() if name != "spec"
+    }
+    problem(client.get("/dashboard/jobs/nowhere/head"), 404)
+
+
+def test_page_listens_for_whatever_can_happen(sqlite_client: TestClient) -> None:
+    job = submit(sqlite_client)["id"]
+    assert given(shown(sqlite_client, f"/dashboard/jobs/{job}"))["events"] == [kind.value for kind in EventKind]
 
 
 def test_layers_and_distributions_come_as_far_as_they_are_new(client: TestClient, database: Database) -> None:

@@ -1,24 +1,32 @@
 """The pages of jobs as they come from the server, and the stream that keeps the list up to date."""
 
+import asyncio
 import json
 import re
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import timedelta
 from html import unescape
 from typing import Any
 
 import httpx2 as httpx
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import event, update
+from sqlalchemy import event, insert, select, update
 
+from service.api.dashboard.live import FIRST_PAGE, Feeds, Look, follow
 from service.api.dependencies import Services
 from service.domain.jobs import EventKind, JobState
 from service.storage import events, jobs, tables
 from service.storage.database import Database
+from service.storage.jobs import JobFilter
 from service.task_queue import Doorbell
+from service.use_cases import job_list
+from service.use_cases.job_list import MOST_DATASETS
+from tests.api.pages import given
 from tests.api.test_events import Fields, Server, blocks, served
 from tests.factories import measured, stored_job
 
@@ -40,12 +48,6 @@ def train(database: Database, job_id: str, epochs: int, state: JobState = JobSta
         jobs.add_epochs(connection, job_id, [measured(epoch) for epoch in range(before + 1, epochs + 1)])
         if state == JobState.SUCCEEDED:
             events.append(connection, job_id, EventKind.SUCCEEDED)
-
-
-def given(page: str) -> Any:
-    """The values that a page leaves for its scripts."""
-    [content] = re.findall(r'<script type="application/json" id="given">(.*?)</script>', page, re.DOTALL)
-    return json.loads(content)
 
 
 def listed(page: str) -> list[str]:
@@ -212,6 +214,90 @@ def test_many_listeners_cost_one_look_a_second(server: Server, database: Databas
         train(database, "a", 1)
         assert [[row["epoch"] for row in next(listener)[1]["jobs"]] for listener in opened] == [[1]] * 5
     assert 1 <= len(looks) <= passed + 2
+
+
+def test_change_is_sent_also_where_the_clock_is_set_back(database: Database) -> None:
+    stored_job(database, "a")
+    first = job_list.look(database, JobFilter(), FIRST_PAGE, None)
+    before = Look().then(first)
+    train(database, "a", 1)
+    second = job_list.look(database, JobFilter(), FIRST_PAGE, first.marks)
+    earlier = replace(second.marks, at=first.marks.at - timedelta(hours=1))
+    change = before.then(replace(second, marks=earlier)).since(before.at)
+    assert change is not None
+    assert [row["epoch"] for row in change["jobs"]] == [1]
+
+
+def test_stream_ends_where_the_database_does_not_answer(broker_url: str) -> None:
+    down = Database("postgresql://nobody@127.0.0.1:1/none")
+
+    async def told() -> list[bytes]:
+        services = Services(down, Doorbell(broker_url))
+        return [piece async for piece in follow(services, Feeds(down), JobFilter(), 0)]
+
+    assert asyncio.run(told()) == [b"retry: 1000\n\n"]
+
+
+def test_stream_of_a_job_begins_where_its_page_ends(server: Server, database: Database) -> None:
+    stored_job(database, "a")
+    train(database, "a", 3, JobState.SUCCEEDED)
+    whole = list(server.client.get("/jobs/a/events").json()["items"])
+
+    def told(after: int, last_event_id: int = 0) -> list[dict[str, Any]]:
+        headers = {"Last-Event-ID": str(last_event_id)}
+        with server.client.stream("GET", f"/dashboard/live/jobs/a?after={after}", headers=headers) as answer:
+            assert answer.status_code == 200
+            return [json.loads(fields["data"]) for fields in blocks(answer.iter_bytes()) if "data" in fields]
+
+    assert told(0) == whole
+    assert told(2) == whole[2:]
+    assert told(2, last_event_id=4) == whole[4:], "a browser that comes back asks the same address"
+    assert server.client.get(f"/dashboard/live/jobs/a?after={len(whole)}").status_code == 204
+    assert server.client.get("/dashboard/live/jobs/nothing").status_code == 404
+    assert server.client.get("/dashboard/live/jobs/a?after=-1").status_code == 422
+
+
+def test_only_jobs_that_changed_are_read_again(sqlite_database: Database) -> None:
+    for number in range(5):
+        stored_job(sqlite_database, f"job-{number}")
+    first = job_list.look(sqlite_database, JobFilter(), FIRST_PAGE, None)
+    train(sqlite_database, "job-3", 1)
+    specs: list[Any] = []
+    event.listen(
+        sqlite_database.engine,
+        "before_cursor_execute",
+        lambda _connection, _cursor, statement, values, *_: specs.append(values) if "jobs.spec" in statement else None,
+    )
+    found = job_list.look(sqlite_database, JobFilter(), FIRST_PAGE, first.marks)
+    assert [listed.job.id for listed in found.changed] == ["job-3"]
+    assert len(specs) == 1
+    assert "job-3" in specs[0]
+
+
+def test_list_says_that_not_every_data_set_can_be_chosen(client: TestClient, database: Database) -> None:
+    stored_job(database, "a")
+    assert "Pages of older" not in client.get("/dashboard/jobs").text
+    with database.write() as connection:
+        row = connection.execute(select(tables.datasets).where(tables.datasets.c.id == "iris")).mappings().one()
+        copied = {name: value for name, value in row.items() if name != "number"} | {"builtin": False}
+        connection.execute(
+            insert(tables.datasets), [{**copied, "id": f"t{n}", "name": f"t{n}"} for n in range(MOST_DATASETS + 1)]
+        )
+    page = client.get("/dashboard/jobs").text
+    assert "Pages of older" in page
+    assert all(f'value="{name}"' in page for name in ("iris", "wine", "t1", f"t{MOST_DATASETS}"))
+    assert 'value="t0"' not in page
+
+
+def test_list_tells_errors_and_verdicts_in_words(client: TestClient, database: Database) -> None:
+    stored_job(database, "a")
+    verdict = {"status": "left", "detail": "why it left", "layer": 1, "epoch": 1, "advice": []}
+    values = {"state": "failed", "error_code": "worker_lost", "error_detail": "why it failed", "verdict": verdict}
+    with database.write() as connection:
+        connection.execute(update(tables.jobs).values(values))
+    page = client.get("/dashboard/jobs").text
+    assert ">worker lost: why it failed<" in page
+    assert ">why it left<" in page
 
 
 def test_form_asks_for_what_the_schema_has(client: TestClient) -> None:

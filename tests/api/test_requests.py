@@ -67,7 +67,7 @@ def test_hostile_queries_get_an_answer(client: TestClient, query: str, status: i
         problem(answer, status)
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/jobs/..%2f", "/jobs/" + "x" * 2000, "/models/%F0%9F%92%A9"])
+@pytest.mark.parametrize("path", ["/nothing", "/nothing/..%2fjobs", "/jobs/" + "x" * 2000, "/models/%F0%9F%92%A9"])
 def test_unknown_paths_are_problems(client: TestClient, path: str) -> None:
     problem(client.get(path), 404)
 

@@ -53,6 +53,12 @@ def test_reference_is_what_the_code_says(document: str) -> None:
     assert reference.written(document, text) == text, "run make reference"
 
 
+def test_documents_lead_to_what_is_there() -> None:
+    for document in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")):
+        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name} leads to {target}"
+
+
 def test_every_setting_is_described() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name

@@ -27,6 +27,7 @@ document.addEventListener("securitypolicyviolation", (event) => {
   window.violations.push([violatedDirective, blockedURI, sourceFile, lineNumber, sample].join(" "));
 });
 """
+PROBLEMS = "(all) => all.map((one) => `shown, ${one.dataset.status}: ${one.textContent}`)"
 PATIENCE_MILLISECONDS = 30_000
 expect.set_options(timeout=PATIENCE_MILLISECONDS)
 
@@ -36,6 +37,7 @@ class Faults:
     """What went wrong in a page, as the browser told it."""
 
     found: list[str] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
 
     def hear(self, message: ConsoleMessage) -> None:
         address = message.location.get("url", "")
@@ -46,6 +48,12 @@ class Faults:
     def forget(self, part: str) -> None:
         """Take out what a test has provoked."""
         self.found = [fault for fault in self.found if part not in fault]
+        self.forgotten.append(part)
+
+    def look(self, page: Page) -> None:
+        """Add what the page says of itself, unless a test has provoked it: a page may catch its own faults."""
+        shown = page.locator("#problems .banner").evaluate_all(PROBLEMS)
+        self.found += [text for text in shown if not any(part in text for part in self.forgotten)]
 
 
 @pytest.fixture(scope="session")
@@ -84,6 +92,7 @@ def page(browser: Browser, page_faults: Faults) -> Iterator[Page]:
     opened.on("console", page_faults.hear)
     opened.on("pageerror", lambda error: page_faults.found.append(f"uncaught: {error}"))
     yield opened
+    page_faults.look(opened)
     violations = opened.evaluate("window.violations ?? []")
     context.close()
     assert page_faults.found == []

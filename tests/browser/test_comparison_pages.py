@@ -113,6 +113,24 @@ def test_comparison_is_asked_for_watched_and_deleted(visit: Visit, service: Serv
     assert service.client.get(f"/comparisons/{made}").status_code == 404
 
 
+def test_columns_are_ticked_and_a_word_stands_for_networks(visit: Visit) -> None:
+    page = visit("/dashboard/comparisons/new?dataset=iris")
+    columns = field(page, "/features").get_by_role("checkbox")
+    expect(columns).to_have_count(4)
+    names = [box.get_attribute("data-column") for box in columns.all()]
+    assert all(box.is_checked() for box in columns.all())
+    columns.first.uncheck()
+    expect(page.locator("#same pre").first).to_contain_text('"features"')
+    assert sent(page)["features"] == names[1:]
+    network = page.get_by_role("checkbox", name="relu_he", exact=True)
+    network.uncheck()
+    network.check()
+    expect(page.locator("#same pre").first).to_contain_text('"arms": "article"')
+    page.get_by_role("tab", name="curl").press("ArrowLeft")
+    expect(page.locator("#same pre:visible")).to_contain_text("--set arms=article")
+    expect(page.locator("#same pre:visible")).not_to_contain_text("--arm ")
+
+
 def test_article_experiment_fills_the_form_in(visit: Visit, page_faults: Faults) -> None:
     page = visit("/dashboard/comparisons/new")
     expect(page.locator("#summary")).to_contain_text("Choose a data set")

@@ -55,8 +55,13 @@ def test_beginner_is_taught_and_trains_with_one_press(page: Page, beginning: str
     assert grave_violations(page) == []
     page.get_by_role("button", name="Train on iris").click()
     page.wait_for_url(re.compile(r"/dashboard/jobs/[0-9a-f]+$"))
+    job = page.url.rpartition("/")[2]
     page.goto(beginning)
     expect(page.locator("#jobs [data-job]")).to_contain_text(["iris"])
+    expect(page.locator("#live")).to_have_text("live")
+    assert page.request.post(f"{beginning}/jobs/{job}/cancel").ok
+    assert page.request.delete(f"{beginning}/jobs/{job}").ok
+    expect(page.locator("#jobs tr")).to_have_text(["No job is kept any more; the models that they made are below."])
 
 
 def test_job_that_is_submitted_elsewhere_comes_into_the_list(visit: Callable[[str], Page], service: Service) -> None:
@@ -96,9 +101,10 @@ def test_file_that_is_refused_is_explained_in_place(visit: Callable[[str], Page]
     choose(page, "large.csv", "a,b\n1,2\n")
     expect(page.locator("#problems")).to_contain_text("at most 5 bytes are taken")
     page_faults.forget("422")
+    page_faults.forget("at most 5 bytes")
 
 
-def test_folder_that_is_dropped_is_no_file(visit: Callable[[str], Page]) -> None:
+def test_folder_that_is_dropped_is_no_file(visit: Callable[[str], Page], page_faults: Faults) -> None:
     page = visit("/dashboard/datasets")
     page.evaluate(
         """() => {
@@ -113,6 +119,7 @@ def test_folder_that_is_dropped_is_no_file(visit: Callable[[str], Page]) -> None
     expect(page.locator("#problems")).to_contain_text("one file at a time; got 2")
     assert page.evaluate("[window.wasMarked, window.wentOn]") == [True, False]
     expect(page.locator(".drop")).not_to_have_class(re.compile("over"))
+    page_faults.forget("one file at a time")
 
 
 def test_kind_is_changed_in_the_table_and_a_refusal_is_said(

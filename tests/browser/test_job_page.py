@@ -45,9 +45,12 @@ def choose(page: Page, slider: str, value: int) -> None:
 
 
 @pytest.mark.timeout(240)
-def test_everything_moves_while_it_trains_and_it_obeys(visit: Visit, service: Service) -> None:
+def test_everything_moves_while_it_trains_and_it_obeys(visit: Visit, page: Page, service: Service) -> None:
     job = service.post("/jobs", **ENDLESS)["id"]
-    page = visit(f"/dashboard/jobs/{job}")
+    with page.expect_request(lambda request: "/dashboard/live/jobs/" in request.url) as stream:
+        visit(f"/dashboard/jobs/{job}")
+    known = json.loads(page.locator("#given").text_content() or "")["last_event"]
+    assert stream.value.url.endswith(f"?after={known}"), "what the page has is not sent again"
     page.evaluate("window.loadedOnce = true")
     expect(page.locator("#live")).to_have_text("live")
     expect(line(page)).to_have_attribute("d", re.compile("L.*L"), timeout=90_000)
@@ -101,6 +104,8 @@ def test_end_comes_without_loading_the_page_again(visit: Visit, service: Service
     row = page.locator("#metrics tr", has_text="accuracy").first
     expect(row.locator("td").last).to_have_text(f"{test['accuracy']:.4g}")
     expect(page.locator("#log li").first).to_contain_text("succeeded")
+    expect(page.locator("#log time").first).to_have_text(re.compile(r"\d:\d\d:\d\d"))
+    expect(page.locator("#log time").last).to_have_text(re.compile(r"\d:\d\d:\d\d"))
     expect(line(page)).to_have_attribute("d", re.compile("^M[^M]*$"))
     points = (line(page).get_attribute("d") or "").count("L") + 1
     assert points == 40

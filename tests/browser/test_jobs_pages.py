@@ -78,7 +78,11 @@ def test_list_follows_a_job_without_being_loaded_again(visit: Visit, service: Se
     assert page.evaluate("window.isTheSame")
     live = row.inner_text()
     page.reload()
-    assert row_of(page, job_id).inner_text() == live  # what scripts have written is what the server writes
+    expect(row_of(page, job_id)).to_have_text(live, use_inner_text=True)  # scripts write what the server writes
+    page.get_by_label("Model").fill("followed")
+    page.get_by_role("button", name="Show").click()
+    page.wait_for_url("**/dashboard/jobs?model=followed")
+    assert [row.get_attribute("data-job") for row in page.locator("#jobs tr").all()] == [job_id]
 
 
 def test_running_job_is_watched_and_cancelled(visit: Visit, service: Service) -> None:
@@ -138,6 +142,17 @@ def test_page_that_nobody_sees_gives_its_connection_back(visit: Visit, page: Pag
     expect(row_of(page, job_id)).to_have_count(0)
     page.evaluate(HIDE, False)
     expect(row_of(page, job_id).locator('[data-cell="state"]')).to_have_text("succeeded")
+
+
+def test_page_that_is_opened_in_the_background_takes_no_connection_until_it_is_seen(visit: Visit, page: Page) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.add_init_script('Object.defineProperty(document, "hidden", {configurable: true, get: () => true});')
+    visit("/dashboard/jobs")
+    page.wait_for_timeout(1000)
+    assert [url for url in asked if "/live/" in url] == []
+    page.evaluate(HIDE, False)
+    expect(page.locator("#live")).to_have_text("live")
 
 
 def test_list_is_narrowed_without_scripts(browser: Browser, service: Service) -> None:

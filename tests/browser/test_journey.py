@@ -80,12 +80,10 @@ def test_alias_goes_back_by_one_press(visit: Callable[[str], Page], service: Ser
     for seed in (1, 2):
         spec = {"dataset": "iris", "model": "turning", "training": {"epochs": 2, "seed": seed}}
         job = service.client.post("/jobs", json=spec).json()["id"]
-        assert service.client.get(f"/jobs/{job}?wait=60").json()["state"] == "succeeded"
+        assert service.wait_for(job)["state"] == "succeeded"
         service.client.put("/models/turning/aliases/production", json={"version": seed})
     page = visit("/dashboard/models/turning")
     page.get_by_role("button", name=re.compile("Roll back")).click()
-    if page.get_by_role("dialog").is_visible():
-        page.get_by_role("dialog").get_by_role("button").first.click()
     expect(page.locator(".alias").first).to_contain_text("version 1")
     assert service.client.get("/models/turning/aliases/production").json()["version"] == 1
 
@@ -94,8 +92,7 @@ def test_job_ends_where_it_is_cancelled(visit: Callable[[str], Page], service: S
     job = service.client.post("/jobs", json=ENDLESS).json()["id"]
     page = visit(f"/dashboard/jobs/{job}")
     page.get_by_role("button", name="Cancel").click()
-    if page.get_by_role("dialog").is_visible():
-        page.get_by_role("dialog").get_by_role("button").first.click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel the job").click()
     expect(page.locator("#state")).to_have_text("cancelled")
     assert service.client.get(f"/jobs/{job}").json()["state"] == "cancelled"
 
@@ -117,8 +114,7 @@ def test_page_goes_on_when_the_service_is_back(
     epoch = page.locator("#progress-text").text_content()
     page.wait_for_function("([text]) => document.querySelector('#progress-text').textContent !== text", arg=[epoch])
     page.get_by_role("button", name="Cancel").click()
-    if page.get_by_role("dialog").is_visible():
-        page.get_by_role("dialog").get_by_role("button").first.click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel the job").click()
     expect(page.locator("#state")).to_have_text("cancelled")
     for fault in (
         "ERR_CONNECTION_REFUSED",

@@ -126,6 +126,19 @@ def test_alias_is_set_moved_and_taken_back(visit: Callable[[str], Page], house: 
     page_faults.forget("409")
 
 
+def test_press_that_is_made_twice_goes_back_once(
+    visit: Callable[[str], Page], service: Service, registry: Database
+) -> None:
+    served.register(registry, *(served.numbers("hasty") for _ in range(3)))
+    for version in (1, 2, 3):
+        service.client.put("/models/hasty/aliases/live", json={"version": version}).raise_for_status()
+    page = visit("/dashboard/models/hasty")
+    with page.expect_navigation():
+        page.locator("[data-roll-back]").evaluate("(button) => setInterval(() => button.click())")
+    expect(page.locator(".alias")).to_contain_text("version 2")
+    assert service.client.get("/models/hasty/aliases/live").json()["version"] == 2
+
+
 def test_version_is_deleted_for_good(visit: Callable[[str], Page], service: Service, registry: Database) -> None:
     served.register(registry, served.numbers("short"), served.numbers("short"))
     page = visit("/dashboard/models/short?version=2")
@@ -202,6 +215,10 @@ def test_answer_is_doubted_and_explained(visit: Callable[[str], Page], service: 
     expect(page.locator("#why-answer")).to_contain_text("An average row gets")
     keep(page, "predict-explained")
     assert grave_violations(page) == []
+    page.get_by_label("size").fill("120")
+    press(page, "How sure is it?")
+    expect(page.locator("#sure-answer")).not_to_be_empty()
+    expect(page.locator("#why-answer")).to_be_empty()  # it was about another row
 
 
 def test_classes_have_bars_and_many_columns_a_box(visit: Callable[[str], Page], service: Service, written: str) -> None:
@@ -291,6 +308,29 @@ def test_file_with_other_columns_is_answered_by_a_worker(
     row = {"size": 30, "city": "Bern", "flat": True, "since": "01.05.2010"}
     assert float(lines[1].split(",")[-1]) == pytest.approx(answer(service, instances=[row])["predictions"][0])
     expect(page.get_by_role("link", name="other", exact=True)).to_be_visible()
+    page_faults.forget("422")
+
+
+def test_workers_answer_is_found_again(visit: Callable[[str], Page], house: str, page_faults: Faults) -> None:
+    page = visit(f"/dashboard/models/{house}/predict")
+    page.route("**/predictions/*", lambda route: route.abort(), times=2)
+    send(page, "lost.ndjson", '{"size": 50, "city": "Zug", "flat": true, "since": "2019-04-01"}\n')
+    expect(page.locator("#file-answer")).to_contain_text("1 rows answered", timeout=60_000)
+    answered = page.locator("#file-answer tbody tr").all_text_contents()
+    page.reload()
+    expect(page.locator("#file-answer tbody tr")).to_have_text(answered)
+    send(page, "now.csv", "city,size,flat,since\nZug,50,true,2019-04-01\n")
+    expect(page.get_by_role("link", name="lost", exact=True)).to_have_count(0)
+    assert "prediction=" not in page.url
+    page_faults.forget("ERR_FAILED")
+
+
+def test_file_in_another_encoding_is_refused(visit: Callable[[str], Page], house: str, page_faults: Faults) -> None:
+    page = visit(f"/dashboard/models/{house}/predict")
+    rows = "city,size,flat,since\nZürich,50,true,2019-04-01\n".encode("latin-1")
+    page.locator(".drop input").set_input_files({"name": "old.csv", "mimeType": "", "buffer": rows})
+    expect(page.locator("#problems")).to_contain_text("old.csv is not UTF-8")
+    expect(page.locator("#file-answer")).to_be_empty()
     page_faults.forget("422")
 
 

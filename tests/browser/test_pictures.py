@@ -35,9 +35,10 @@ def made(service: Service) -> dict[str, str]:
     arms = {"snn": network, "regular": {"kind": "mlp", "hidden_layers": 8, "units": 64}}
     asked = {"dataset": "wine", "arms": arms, "seeds": [0, 1], "training": {**TRAINING, "epochs": 8}}
     comparison = service.client.post("/comparisons", json=asked).json()["id"]
-    assert service.client.get(f"/jobs/{job}?wait=120").json()["state"] == "succeeded"
+    assert service.wait_for(job)["state"] == "succeeded"
     service.client.put("/models/pictured/aliases/production", json={"version": 1})
-    assert service.client.get(f"/comparisons/{comparison}?wait=60").json()["state"] == "succeeded"
+    for row in service.client.get(f"/comparisons/{comparison}").json()["jobs"]:
+        assert service.wait_for(row["id"])["state"] == "succeeded"
     return {"job": job, "comparison": comparison}
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import os
 import re
 import signal
@@ -44,9 +45,8 @@ from service.client import (
 from service.client.steps import Call, Listing
 from service.domain.jobs import EventKind, JobState
 from tests.chaos.proxy import RESET_ON_CLOSE
+from tests.documents import ROOT, blocks, reading
 from tests.processes import Service, running
-
-DOCUMENT = Path(__file__).parents[2] / "docs/python.md"
 
 NO_END = 2**60
 TINY: dict[str, Any] = {"network": {"hidden_layers": 1, "units": 8}, "training": {"epochs": 2, "batch_size": 64}}
@@ -466,6 +466,19 @@ def test_more_rows_than_are_answered_at_once_are_sent_in_parts(client: Client, f
     )
 
 
+def test_rows_with_long_names_are_sent_in_parts_that_the_service_takes(client: Client) -> None:
+    names = [f"a rather long name of a column, number {place}" for place in range(20)]
+    table = [
+        {**{name: float(row % (place + 2)) for place, name in enumerate(names)}, "y": row % 5} for row in range(60)
+    ]
+    client.train(table, target="y", model="wide", task="regression", **TINY)
+    rows = [{name: row[name] for name in names} for row in table] * 150
+    assert len(json.dumps(rows)) > 8 * 2**20
+    answer = client.predict("wide", rows)
+    assert len(answer) == 9_000
+    assert answer.predictions[-60:] == pytest.approx(client.predict("wide", rows[:60]).predictions)
+
+
 def test_what_lies_behind_an_answer_is_told_when_asked(client: Client, flowers: JobView) -> None:
     answer = client.predict("iris", np.array(FLOWERS), explain=True)
     assert answer.explanations is not None
@@ -590,14 +603,13 @@ def test_programs_that_await_can_do_the_same(url: str, flowers: JobView, tmp_pat
 
 
 @pytest.mark.timeout(600)
-def test_code_of_the_documentation_works(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)
-    assert len(blocks) > 5
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SELFNORM_URL", url)
-    names: dict[str, Any] = {}
-    for block in blocks:
-        exec(compile(block.replace("http://127.0.0.1:8000", url), str(DOCUMENT), "exec"), names)  # noqa: S102
+def test_code_of_the_documentation_works(service: Service, tmp_path: Path) -> None:
+    found = blocks(ROOT / "docs/python.md")
+    assert len(found) > 5
+    with reading(service, tmp_path) as reader:
+        for block in found:
+            if block.excuse is None:
+                reader.run(block)
 
 
 class OneWay(io.BytesIO):

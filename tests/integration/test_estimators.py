@@ -7,6 +7,8 @@ So the suite runs those that train nothing and a choice of the others; SELFNORM_
 import os
 import pickle
 import re
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -100,6 +102,15 @@ def test_estimator_does_what_scikit_learn_expects(estimator: Any, check: Callabl
     check(estimator)
 
 
+def test_checks_that_are_listed_are_checks_of_scikit_learn() -> None:
+    there = {
+        getattr(check, "func", check).__name__
+        for estimator in (SNNClassifier(**CHECKED), SNNRegressor(**CHECKED))
+        for _, check in estimator_checks_generator(estimator)
+    }
+    assert IN_SUITE | TRAINS_NOTHING | EXPECTED_TO_FAIL.keys() <= there
+
+
 def test_documentation_counts_every_check() -> None:
     for estimator in (SNNClassifier(**CHECKED), SNNRegressor(**CHECKED)):
         row = re.search(rf"^\| `{type(estimator).__name__}` \| ([\d |]+) \|$", DOCUMENT.read_text(), re.MULTILINE)
@@ -184,6 +195,17 @@ def test_refused_fit_leaves_nothing_behind(client: Client) -> None:
     assert {dataset.id for dataset in client.datasets.list()} == before
 
 
+def test_interrupted_fit_leaves_nothing_behind(client: Client) -> None:
+    before = [dataset.id for dataset in client.datasets.list()], [job.id for job in client.jobs.list()]
+    stop = threading.Thread(target=interrupt_once_a_job_runs, args=(client.url,))
+    stop.start()
+    endless = SNNRegressor(**{**TINY, "epochs": 100_000}, early_stopping=False)
+    with pytest.raises(KeyboardInterrupt):
+        endless.fit(np.arange(40.0).reshape(20, 2), np.arange(20.0))
+    stop.join()
+    assert ([dataset.id for dataset in client.datasets.list()], [job.id for job in client.jobs.list()]) == before
+
+
 def test_searches_and_pipelines_train_on_the_service() -> None:
     rows, flowers = load_iris(return_X_y=True)
     pipeline = make_pipeline(StandardScaler(), SNNClassifier(**TINY, random_state=0))
@@ -191,6 +213,14 @@ def test_searches_and_pipelines_train_on_the_service() -> None:
     search.fit(rows, flowers)
     assert search.best_params_ == {"snnclassifier__epochs": 31}
     assert search.score(rows, flowers) > 0.85
+
+
+def interrupt_once_a_job_runs(url: str) -> None:
+    """Press Ctrl-C."""
+    with Client(url) as client:
+        while not list(client.jobs.list(state="running")):
+            time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def until(deadline: float, ask: Callable[[], object]) -> None:

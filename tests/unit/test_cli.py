@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import typer
 
 from service.cli.main import app
@@ -35,6 +36,59 @@ def test_unknown_command_is_a_usage_error_that_names_the_near_one() -> None:
     assert done.returncode == 2
     assert "Did you mean 'train'?" in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("\x1b[2J\u202e",),
+        ("--\x1b[2J\u202e",),
+        ("predict", "flats", "rows.csv", "--format", "\x1b[2J\u202e"),
+        ("train", "iris", "--set", "\x1b[2J\u202e"),
+        ("train", "--spec", "\x1b[2J\u202e.json"),
+    ],
+)
+def test_usage_errors_reach_no_terminal_as_they_are(words: tuple[str, ...]) -> None:
+    done = run(*words)
+    assert done.returncode == 2
+    assert done.stderr.replace("\n", "").isprintable()
+    assert "\\x1b[2J\\u202e" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--url", "http://127.0.0.1:9", "rm", "iris2"),
+        ("--api-key", "k", "show", "iris"),
+        ("--json", "show", "iris"),
+        ("--limit", "50", "add", "pyproject.toml"),
+    ],
+)
+def test_options_before_a_subcommand_are_refused(words: tuple[str, ...]) -> None:
+    done = run("datasets", *words, SELFNORM_URL="http://127.0.0.1:9")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{words[0]} stands before" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "package", "extras"),
+    [
+        ("api", "fastapi", "api"),
+        ("api", "uvicorn", "api"),
+        ("worker", "keras", "worker"),
+        ("up", "fastapi", "api,worker"),
+        ("demo", "tensorflow", "api,worker"),
+    ],
+)
+def test_missing_extra_is_said_with_what_to_install(command: str, package: str, extras: str, tmp_path: Path) -> None:
+    # Of a module that is None here, Python says that there is none.
+    line = f"import sys; sys.modules[{package!r}] = None; from service.cli.main import app; app([{command!r}])"
+    known = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, cwd=tmp_path, env=known)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"not installed: {package}" in done.stderr
+    assert f"pip install 'selfnorm[{extras}]'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_help_ends_in_silence_where_nobody_reads_it() -> None:
@@ -79,12 +133,12 @@ def _below(group: Any, before: str) -> Iterator[tuple[str, Any]]:
             yield from _below(command, f"{before}{name} ")
 
 
-def run(*words: str) -> "subprocess.CompletedProcess[str]":
+def run(*words: str, **known: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "service.cli", *words],
         capture_output=True,
         text=True,
         check=False,
         cwd=ROOT,
-        env={**os.environ, "COLUMNS": "100"},
+        env={**os.environ, "COLUMNS": "100", **known},
     )

@@ -18,6 +18,7 @@ import typer
 from service.cli import row_files
 from service.cli.row_files import PIECE_BYTES, PIECE_ROWS, Piece, RowFormat, pieces_of
 from service.cli.row_writing import CsvWriter, JsonWriter, written_to
+from service.client.sources import SUFFIXES
 
 WANTED = ["size", "city"]
 
@@ -78,7 +79,47 @@ def test_parquet_comes_in_pieces(tmp_path: Path) -> None:
         (PIECE_ROWS, PIECE_ROWS),
         (20_000, 1),
     ]
-    assert pieces[-1].only(WANTED) == [{"size": count - 1, "city": "Bern"}]
+    assert pieces[-1].only(["city", "size"]) == pa.table({"city": ["Bern"], "size": [count - 1]})
+
+
+def test_cells_of_parquet_are_sent_as_they_are(tmp_path: Path) -> None:
+    table = pa.table({"size": pa.array([float("inf"), None]), "note": [b"\xff", None], "city": [b"\xff", None]})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    (piece,) = read(tmp_path / "rows.parquet")
+    assert piece.only(WANTED) == table.select(WANTED)
+    assert piece.only(["another"]).num_rows == 2
+
+
+@pytest.mark.parametrize("name", ["rows.ndjson", "rows.json"])
+@pytest.mark.parametrize("city", ["\u6570" * 10, "Bern"])
+def test_rows_of_json_are_cut_by_what_is_sent_with_their_names(name: str, city: str, tmp_path: Path) -> None:
+    rows = [{"size": 1, "city": city, **{f"{'pixel' * 8}{place}": 0 for place in range(64)}}] * 2_000
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    path = stored(tmp_path, name, "\n".join(lines) if name == "rows.ndjson" else f"[{','.join(lines)}]")
+    asked = [piece.only([*rows[0]]) for piece in read(path)]
+    assert [row for each in asked for row in each] == rows
+    longest = len(json.dumps(rows[0])) + 2
+    assert max(len(json.dumps(each)) for each in asked) < PIECE_BYTES + longest
+    assert len(asked) == -(-2_000 * longest // PIECE_BYTES)
+
+
+def test_column_that_comes_too_late_is_said_and_none_of_a_list_does(tmp_path: Path) -> None:
+    rows = [{"size": 1}] * PIECE_ROWS + [{"size": 2, "late": 3}]
+    pieces = pieces_of(stored(tmp_path, "rows.ndjson", "\n".join(map(json.dumps, rows))), None, WANTED)
+    assert next(pieces).names == ["size"]
+    with pytest.raises(typer.BadParameter, match=f"row {PIECE_ROWS} .* has 'late', which none of the first"):
+        next(pieces)
+    first, second = read(stored(tmp_path, "rows.json", json.dumps(rows)))
+    assert (first.names, first.rows[0]) == (["size", "late"], [1, ...])
+    assert (second.names, second.rows) == (["size", "late"], [[2, 3]])
+
+
+def test_empty_line_is_a_gap_of_a_single_column_only(tmp_path: Path) -> None:
+    (single,) = read(stored(tmp_path, "single.csv", "size\n1\n\n3\n"))
+    assert single.rows == [["1"], [""], ["3"]]
+    assert list(csv.reader(io.StringIO(single.only(WANTED).decode()))) == [["size"], ["1"], [""], ["3"]]
+    (several,) = read(stored(tmp_path, "several.csv", "size,city\n1,a\n\n3,b\n"))
+    assert several.rows == [["1", "a"], ["3", "b"]]
 
 
 def test_large_file_is_read_as_far_as_it_is_asked_about(tmp_path: Path) -> None:
@@ -127,7 +168,7 @@ def test_file_without_rows_gives_no_piece(tmp_path: Path) -> None:
 
 def test_every_format_has_a_reader() -> None:
     assert set(row_files._READERS) == set(RowFormat)
-    assert set(row_files.SUFFIXES.values()) == set(RowFormat)
+    assert set(SUFFIXES.values()) == set(RowFormat)
 
 
 ROW: list[Any] = ["a\x1bb", None, True, 0.1, float("nan"), date(2026, 1, 2), Decimal("1.5"), [1, "x"], float("inf")]

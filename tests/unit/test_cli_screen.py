@@ -4,9 +4,10 @@ import pytest
 from rich.cells import cell_len
 from rich.console import ConsoleDimensions
 
+from service.cli import curves
 from service.cli.curves import drawn
 from service.cli.following import Story
-from service.cli.live import picture
+from service.cli.live import Picture
 from service.cli.screen import Screen, show_table
 
 HEADINGS = ("id", "name", "nothing", "figure")
@@ -80,9 +81,35 @@ def test_picture_of_a_job_fits_its_terminal(width: int) -> None:
     screen = Screen()
     screen.size = ConsoleDimensions(width, 30)
     with screen.capture() as captured:
-        screen.print(picture(story, screen))
+        screen.print(Picture(story, screen).now())
     lines = captured.get().splitlines()
     assert len(lines) <= 30
     assert all(cell_len(line) <= width for line in lines)
     assert "\x1b[2J" not in captured.get()
     assert "30/50" in captured.get()
+
+
+def test_curves_are_drawn_anew_when_an_epoch_has_come() -> None:
+    story = Story("running", 50)
+    story.epochs += EPOCHS[:10]
+    screen = Screen()
+    screen.size = ConsoleDimensions(80, 30)
+    picture = Picture(story, screen)
+    picture.now()
+    first = picture._curves
+    picture.now()
+    assert picture._curves is first
+    story.epochs.append(EPOCHS[10])
+    picture.now()
+    assert picture._curves is not first
+
+
+def test_many_epochs_are_thinned_to_the_width_and_keep_their_peaks() -> None:
+    peak = (7_003.0, 9.0)
+    points = [(float(epoch), peak[1] if epoch == peak[0] else 1 / epoch) for epoch in range(1, 10_001)]
+    thinned = curves._thinned(points, 60)
+    assert len(thinned) <= 2 * 60 + 1
+    assert thinned == sorted(set(thinned))
+    assert peak in thinned
+    assert (thinned[0], thinned[-1]) == (points[0], points[-1])
+    assert curves._thinned(points[:120], 60) == points[:120]

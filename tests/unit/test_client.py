@@ -9,7 +9,7 @@ import pytest
 
 import service.client
 from service.api.views import JobView
-from service.client import AsyncClient, Client, progress
+from service.client import AsyncClient, Client, InvalidSettings, SelfnormError, progress
 from service.client.comparisons import ComparisonFields
 from service.client.jobs import JobFields
 from service.client.predictions import PredictionFields
@@ -19,7 +19,7 @@ from service.domain.predictions import PredictionSpec
 from service.domain.spec import JobSpec
 
 HEAVY = {"fastapi", "sqlalchemy", "celery", "tensorflow", "pyarrow", "pandas", "polars", "sklearn", "numpy", "rich"}
-HEAVY |= {"onnxruntime", "alembic"}
+HEAVY |= {"onnxruntime", "alembic", "pydantic"}
 LOADED = """
 import sys
 import {modules}
@@ -40,7 +40,7 @@ def test_import_of_the_client_loads_nothing_heavy() -> None:
 
 def test_its_parts_load_nothing_of_the_service_but_its_views() -> None:
     modules = ", ".join(f"service.client.{part}" for part in (*PARTS, "asynchronous", "events", "predict", "training"))
-    assert loaded_by(modules) <= {"numpy"}
+    assert loaded_by(modules) <= {"numpy", "pydantic"}
 
 
 def test_names_that_are_imported_late_are_listed_and_others_are_unknown() -> None:
@@ -103,6 +103,32 @@ def test_address_and_key_come_from_the_arguments_else_the_environment(monkeypatc
 def test_key_is_not_shown() -> None:
     with Client("http://here", "secret") as client:
         assert repr(client) == "Client('http://here')"
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize("key", ["secret\nX-Other: 1", "secret word", "sécret", "secret\x7f"])
+def test_key_that_is_none_is_refused_at_once_and_not_repeated(kind: Any, key: str) -> None:
+    with pytest.raises(InvalidSettings, match="SELFNORM_API_KEY") as raised:
+        kind("http://here", key)
+    assert isinstance(raised.value, ValueError)
+    assert isinstance(raised.value, SelfnormError)
+    assert "secret" not in str(raised.value)
+    assert "sécret" not in str(raised.value)
+
+
+def test_white_space_round_address_and_key_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SELFNORM_API_KEY", "word\n")
+    found = Connection(" http://here/\n", None, 1, 0)
+    assert (found.url, found.headers["Authorization"]) == ("http://here", "Bearer word")
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8000", "http://127.0.0.1:abc", "http://", "ftp://there", "http://there:99999"]
+)
+def test_address_that_is_none_is_refused_at_once_with_one_that_is(url: str) -> None:
+    with pytest.raises(InvalidSettings, match="pass one such as") as raised:
+        Client(url)
+    assert repr(url) in str(raised.value)
 
 
 def test_authorities_are_read_where_something_is_encrypted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,33 @@ def test_request_that_is_still_running_is_asked_again_and_other_conflicts_are_no
     assert raised.value.code == "job_is_final"
 
 
+def test_request_that_is_still_running_is_waited_for_whatever_the_number_of_retries() -> None:
+    steps = seen(retries=1).carry_out(MAKE)
+    first = next(steps)
+    assert isinstance(first, Exchange)
+    next_exchange(steps, httpx2.ReadTimeout("nothing came"))
+    problem = {"detail": "still being served", "code": "request_still_running"}
+    for _ in range(100):
+        exchange, seconds = next_exchange(steps, answer(409, problem, Retry_After="1"))
+        assert seconds >= 1
+        assert exchange.headers[KEY] == first.headers[KEY]
+    assert result_of(steps, answer(201, {"id": "1"})) == {"id": "1"}
+
+
+@pytest.mark.parametrize("kind", [httpx2.UnsupportedProtocol, httpx2.LocalProtocolError])
+def test_what_fails_on_this_machine_is_not_tried_again(kind: type[httpx2.TransportError]) -> None:
+    steps = seen().carry_out(READ)
+    next(steps)
+    with pytest.raises(ConnectionFailed):
+        steps.throw(kind("no such thing"))
+
+
+def test_error_of_a_header_does_not_hold_it() -> None:
+    failure = seen().lost(httpx2.LocalProtocolError("Illegal header value b'Bearer secret'"))
+    assert "secret" not in str(failure)
+    assert failure.__cause__ is None
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422, 500])
 def test_what_would_only_be_refused_again_is_not_asked_again(status: int) -> None:
     steps = seen().carry_out(READ)
@@ -140,6 +167,23 @@ def test_what_an_earlier_try_has_removed_is_found_gone_only_by_a_later_one() -> 
     next(steps)
     with pytest.raises(NotFound):
         steps.send(answer(404, {"detail": "none"}))
+
+
+@pytest.mark.parametrize("failure", [httpx2.ConnectError("refused"), answer(503), answer(429)])
+def test_what_was_never_there_is_not_taken_for_removed_after_a_try_that_was_not_served(failure: Any) -> None:
+    steps = seen().carry_out(REMOVE)
+    next(steps)
+    next_exchange(steps, failure)
+    with pytest.raises(NotFound):
+        steps.send(answer(404, {"detail": "none"}))
+
+
+@pytest.mark.parametrize("failure", [httpx2.ReadTimeout("nothing came"), answer(502), answer(504)])
+def test_what_a_try_may_have_removed_is_taken_for_removed(failure: Any) -> None:
+    steps = seen().carry_out(REMOVE)
+    next(steps)
+    next_exchange(steps, failure)
+    assert result_of(steps, answer(404, {"detail": "none"})) is None
 
 
 def test_pauses_grow_are_bounded_and_are_each_clients_own() -> None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from service.client import jobs
 from service.client import rows as wire
 from service.client.frames import to_arrow
 from service.client.requests import at, encoded, fields_of
@@ -175,6 +176,12 @@ def test_cells_that_json_lacks_are_refused(value: Any, error: type[Exception]) -
         encoded([value])
 
 
+@pytest.mark.parametrize("value", [float("nan"), np.float32("nan"), np.array([1, np.nan]), pd.NA, Decimal("nan")])
+def test_number_that_is_none_is_no_gap_in_a_spec(value: Any) -> None:
+    with pytest.raises(ValueError, match="no number"):
+        jobs.submit(dataset="iris", training={"learning_rate": value})
+
+
 def test_spec_is_sent_with_the_fields_that_are_named_in_place_of_its_own() -> None:
     spec = JobSpec.model_validate({"dataset": "iris", "tags": ["a"]})
     asked = json.loads(encoded(fields_of(spec, {"tags": ["b"], "dataset": "wine"})))
@@ -204,9 +211,34 @@ def test_rows_are_sent_in_the_form_that_suits_them() -> None:
 @pytest.mark.parametrize(("rows", "columns"), [(250_000, 1), (30_000, 784), (3, 3_000_000)])
 def test_no_part_is_larger_than_the_service_takes_at_once(rows: int, columns: int) -> None:
     found = wire.rows_of(np.broadcast_to(np.float64(0), (rows, columns)))
-    assert 1 <= found.at_once <= wire.MAX_ROWS
-    assert found.at_once == 1 or found.at_once * columns <= wire.MAX_CELLS
-    assert found.at_once == 1 or found.at_once * columns * 8 <= wire.MAX_BYTES
+    at_once = found.stop(0)
+    assert 1 <= at_once <= wire.MAX_ROWS
+    assert at_once == 1 or at_once * columns <= wire.MAX_CELLS
+    assert at_once == 1 or at_once * columns * 8 <= wire.MAX_BYTES
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{f"pixel {place}": 0.5 for place in range(64)}] * 10_000,
+        [{"note": "é" * length} for length in range(4000)],
+        [[1]] * (wire.MAX_ROWS + 1),
+        [["a"], ["b" * (wire.MAX_JSON_BYTES + 1)], ["c"]],
+    ],
+    ids=["names", "uneven", "many", "huge"],
+)
+def test_no_part_is_larger_than_the_json_that_the_service_takes(rows: list[Any]) -> None:
+    found = wire.rows_of(rows)
+    read, parts, start = [], 0, 0
+    while start < found.count:
+        stop = found.stop(start)
+        part = found.part(start, stop)
+        read += json.loads(part)
+        assert len(part) <= wire.MAX_JSON_BYTES + 2 or stop == start + 1
+        assert stop - start <= wire.MAX_ROWS
+        parts, start = parts + 1, stop
+    assert read == rows
+    assert parts > 1
 
 
 @pytest.mark.parametrize("rows", [{"a": 1}, "abc", np.zeros(4), np.zeros((2, 2, 2)), 5])

@@ -1,1 +1,1 @@
-"""The page at /: what the service can do, for people; it asks nothing that the API does not answer."""
+"""The pages at / and /dashboard: what the service can do, for people. Actions go through the public API alone."""

@@ -17,6 +17,8 @@ router = APIRouter(prefix="/dashboard/static", include_in_schema=False)
 D3 = "d3.js"
 FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
 """An address holds the hash of all assets, so what lies at it never changes."""
+ONCE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+"""While one version takes the place of another, a page may ask for its assets where the other one answers."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,13 @@ def address(name: str) -> str:
 
 @router.get("/{folder}/{name}")
 def asset(folder: str, name: str, accept_encoding: str = Header("")) -> Response:
-    """Send an asset."""
+    """Send an asset; under the hash of another version this one's, for that is better than none."""
     found = assets().get(name)
-    if found is None or folder != version():
+    if found is None:
         raise HTTPException(404)
+    kept = FOR_EVER if folder == version() else ONCE
     is_compressed = "gzip" in accept_encoding
-    headers = {**FOR_EVER, "Vary": "Accept-Encoding"} | ({"Content-Encoding": "gzip"} if is_compressed else {})
+    headers = {**kept, "Vary": "Accept-Encoding"} | ({"Content-Encoding": "gzip"} if is_compressed else {})
     return Response(found.compressed if is_compressed else found.content, 200, headers, found.media_type)
 
 

@@ -16,6 +16,7 @@ from service.api.dependencies import PageDependency, ServicesDependency, StrictR
 from service.api.waiting import has_tag
 from service.domain.comparison_spec import ComparisonSpec
 from service.domain.curves import Curves
+from service.domain.datasets import TRAINABLE_KINDS
 from service.storage.pages import PageRequest
 from service.use_cases import comparison_pages, comparisons, job_list
 from service.use_cases.comparisons import FullComparison
@@ -57,6 +58,7 @@ def new_comparison(services: ServicesDependency, dataset: Text = "", preset: Tex
             "arms": comparison_fields.known_arms(),
             "sizes": comparison_fields.SIZES,
             "presets": comparison_fields.preset_specs(),
+            "trainable": TRAINABLE_KINDS,
         },
     )
 

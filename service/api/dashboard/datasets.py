@@ -41,6 +41,7 @@ def list_datasets(services: ServicesDependency, wanted: PageDependency) -> Respo
 def show_dataset(dataset_id: str, services: ServicesDependency, find: Part = "") -> Response:
     """Show a data set; of very many columns the first, or those whose name holds a text."""
     dataset = datasets.get_dataset(services.database, dataset_id)
+    odd = [column for column in dataset.columns if column.warnings]
     fitting = [column for column in dataset.columns if find.casefold() in column.name.casefold()]
     return page(
         "dataset.html",
@@ -52,7 +53,8 @@ def show_dataset(dataset_id: str, services: ServicesDependency, find: Part = "")
         targets=[column.name for column in dataset.columns[-MOST_COLUMNS:]],
         target=_likely_target(dataset),
         kinds=get_args(ColumnKind),
-        odd=[column for column in dataset.columns if column.warnings][:MOST_COLUMNS],
+        odd=odd[:MOST_COLUMNS],
+        more_odd=max(0, len(odd) - MOST_COLUMNS),
         came_as=_came_as(dataset.report.source),
         are_rows_here=datasets.are_rows_here(dataset, services.datasets_dir),
         related=[asdict(pair) for pair in dataset.report.related],

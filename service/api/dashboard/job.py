@@ -3,15 +3,17 @@
 import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
 
 from service.api.dashboard.pages import PageRoute, page
-from service.api.dependencies import Services, ServicesDependency
+from service.api.dependencies import Services, ServicesDependency, StrictRoute
 from service.api.event_views import EventView
 from service.api.views import FindingView, JobView, MetricsView
-from service.domain.jobs import RESUMABLE_ERRORS, JobState
+from service.domain.jobs import RESUMABLE_ERRORS, EventKind, JobState
 from service.domain.self_normalization import (
     EXPLODING_GRADIENT_RATIO,
     EXPLODING_VARIANCE,
@@ -23,12 +25,14 @@ from service.domain.self_normalization import (
 )
 from service.domain.spec import NetworkSpec
 from service.plots.measures import known_metrics
-from service.use_cases import job_pages
+from service.use_cases import job_pages, jobs
 from service.use_cases.job_pages import WatchedJob
 from service.use_cases.plots import PLOT_NAMES
 from service.use_cases.short_specs import shortened
 
 router = APIRouter(prefix="/dashboard/jobs", route_class=PageRoute, include_in_schema=False)
+readings = APIRouter(prefix="/dashboard/jobs", route_class=StrictRoute, include_in_schema=False)
+"""For scripts of this version's pages, as ``chart_data`` is."""
 
 MOST_FEATURES = 1000
 MOST_WIDTHS = 8
@@ -77,6 +81,15 @@ def job(job_id: str, services: ServicesDependency) -> Response:
     return page("job.html", here="jobs", **_values(found, _short(services, found.job.spec)))
 
 
+@readings.get("/{job_id}/head")
+def head(job_id: str, services: ServicesDependency) -> JSONResponse:
+    """Send a job without its spec, which never changes and, of a wide table, is long."""
+    found = jobs.get_job(services.database, job_id)
+    # The view looks at every column of a spec, once a second for everybody who watches.
+    brief = replace(found, spec={**found.spec, "features": found.spec["features"][:1]})
+    return JSONResponse(JobView.of(brief).model_dump(mode="json", exclude={"spec"}))
+
+
 def _short(services: Services, spec: dict[str, Any]) -> dict[str, Any]:
     """Return what somebody must say to get this job again; of wide tables, for which that takes long, all of it."""
     return spec if len(spec["features"]) > MOST_FEATURES else shortened(services.database, spec, services.limits)
@@ -103,6 +116,7 @@ def _values(found: WatchedJob, short: dict[str, Any]) -> dict[str, Any]:
             "job": plain,
             "short": short,
             "comparison": found.comparison_id,
+            "events": list(EventKind),
             "last_event": log[0].id if log else 0,
             "bounds": BOUNDS,
             "titles": TITLES,

@@ -40,6 +40,7 @@ WantedDependency = Annotated[JobFilter, Depends(_wanted)]
 def list_jobs(services: ServicesDependency, wanted: WantedDependency, page_token: Text = "") -> Response:
     """Show jobs, newest first."""
     found = job_list.list_with_curves(services.database, wanted, PageRequest(PAGE_SIZE, page_token or None))
+    choices = job_list.dataset_choices(services.database, wanted.dataset)
     query = {name: value for name in ("state", "model", "dataset", "tag") if (value := getattr(wanted, name))}
     return page(
         "jobs.html",
@@ -47,7 +48,8 @@ def list_jobs(services: ServicesDependency, wanted: WantedDependency, page_token
         rows=[JobRow.of(listed) for listed in found.items],
         wanted=wanted,
         states=list(JobState),
-        datasets=job_list.dataset_choices(services.database, wanted.dataset),
+        datasets=choices,
+        are_all_datasets=job_list.are_all_chosen_from(services.database, choices),
         now=datetime.now(UTC),
         is_first=not page_token,
         newest=f"/dashboard/jobs?{urlencode(query)}",

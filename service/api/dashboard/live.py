@@ -1,4 +1,4 @@
-"""/dashboard/live/jobs: what changes in the first page of a list of jobs, as a stream."""
+"""/dashboard/live: what changes in the first page of a list of jobs, and what happens to one job, as streams."""
 
 import asyncio
 import json
@@ -9,15 +9,22 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import anyio
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, format_sse_event
 
 from service.api.dashboard.job_rows import JobRow
 from service.api.dashboard.jobs import PAGE_SIZE, WantedDependency
-from service.api.dashboard.pages import PageRoute
 from service.api.dependencies import Services, ServicesDependency
-from service.api.events import COMMENT, RECONNECT_MILLISECONDS, STREAM_HEADERS
+from service.api.events import (
+    COMMENT,
+    MAX_NUMBER,
+    RECONNECT_MILLISECONDS,
+    STREAM_HEADERS,
+    LastEventId,
+    event_number,
+    event_stream,
+)
 from service.storage.database import Database
 from service.storage.faults import DATABASE_DOWN
 from service.storage.job_list import Marks
@@ -26,7 +33,7 @@ from service.storage.pages import PageRequest
 from service.use_cases import job_list
 from service.use_cases.job_list import News
 
-router = APIRouter(prefix="/dashboard/live", route_class=PageRoute, include_in_schema=False)
+router = APIRouter(prefix="/dashboard/live", include_in_schema=False)
 
 LOOK_SECONDS = 1.0
 FIRST_PAGE = PageRequest(PAGE_SIZE)
@@ -47,7 +54,8 @@ class Look:
 
     def then(self, news: News) -> "Look":
         """Return what the page is now."""
-        now = int(news.marks.at.timestamp() * 1000)
+        # The database's clock may be set back; a moment that had been before would never be sent.
+        now = max(int(news.marks.at.timestamp() * 1000), self.at + 1)
         order, rows, has_changed = tuple(news.marks.jobs), dict(self.rows), False
         for listed in news.changed:
             row = JobRow.of(listed)
@@ -87,16 +95,17 @@ class Feed:
         self.followers = 0
 
     async def look(self, not_before: float) -> Look:
-        """Return what the page was at some moment, by the monotonic clock, or has become since."""
+        """Return what the page was at some moment, by the monotonic clock, or has become since.
+
+        Raises:
+            DATABASE_DOWN: the database does not answer.
+        """
         async with self._lock:
             if self._looked_at < not_before:
                 self._looked_at = time.monotonic()
-                try:
-                    news = await run_in_threadpool(
-                        job_list.look, self._database, self._wanted, FIRST_PAGE, self._look.marks
-                    )
-                except DATABASE_DOWN:
-                    return self._look
+                news = await run_in_threadpool(
+                    job_list.look, self._database, self._wanted, FIRST_PAGE, self._look.marks
+                )
                 self._look = self._look.then(news)
             return self._look
 
@@ -133,16 +142,33 @@ async def live_jobs(
     if not hasattr(state, "job_feeds"):
         state.job_feeds = Feeds(services.database)
     after = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) < 16 else 0
-    return EventSourceResponse(_follow(services, state.job_feeds, wanted, after), headers=STREAM_HEADERS)
+    return EventSourceResponse(follow(services, state.job_feeds, wanted, after), headers=STREAM_HEADERS)
 
 
-async def _follow(services: Services, feeds: Feeds, wanted: JobFilter, after: int) -> AsyncIterator[bytes]:
-    """Send changes until this process is asked to end, and a comment where there are none for long."""
+@router.get("/jobs/{job_id}")
+async def live_job(
+    job_id: str,
+    services: ServicesDependency,
+    after: Annotated[int, Query(ge=0, le=MAX_NUMBER)] = 0,
+    last_event_id: LastEventId = None,
+) -> Response:
+    """Send what happens to a job after an event: a browser cannot begin a stream with a Last-Event-ID of its own."""
+    return await event_stream(services, job_id, max(after, event_number(last_event_id)))
+
+
+async def follow(services: Services, feeds: Feeds, wanted: JobFilter, after: int) -> AsyncIterator[bytes]:
+    """Send changes until this process is asked to end, and a comment where there are none for long.
+
+    Without the database the stream ends: a browser then says that it is lost, and comes back when it can.
+    """
     with feeds.following(wanted) as feed:
         yield format_sse_event(retry=RECONNECT_MILLISECONDS)
         sent_at = not_before = time.monotonic()
         while not services.stopping.is_set():
-            look = await feed.look(not_before)
+            try:
+                look = await feed.look(not_before)
+            except DATABASE_DOWN:
+                return
             if news := look.since(after):
                 # In ASCII, for some clients also end a line at characters such as U+2028.
                 yield format_sse_event(data_str=json.dumps(news), event="jobs", id=str(look.at))

@@ -114,7 +114,12 @@ def page(name: str, status: int = 200, headers: dict[str, str] | None = None, **
 
 
 class PageRoute(APIRoute):
-    """A route whose errors are pages too, with the words and the status that the API gives them."""
+    """A route whose errors are pages too, with the words and the status that the API gives them; it answers HEAD."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        if self.methods and "GET" in self.methods:
+            self.methods.add("HEAD")
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap FastAPI's handler."""

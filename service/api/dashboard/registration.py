@@ -1,12 +1,20 @@
 """Puts the pages into the application."""
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Response
+from fastapi.responses import RedirectResponse
 
 from service.api.dashboard import assets, chart_data, comparisons, datasets, home, job, jobs, live, models
 from service.api.dashboard.pages import PageRoute
 from service.api.dependencies import database_answers
 
 nothing = APIRouter(prefix="/dashboard", route_class=PageRoute, include_in_schema=False)
+
+
+@nothing.get("")
+@nothing.get("/")
+def start() -> Response:
+    """Lead to where one starts."""
+    return RedirectResponse("/")
 
 
 @nothing.get("/{path:path}")
@@ -20,4 +28,5 @@ def install(app: FastAPI) -> None:
     app.include_router(assets.router)
     for module in (home, datasets, models, jobs, live, job, chart_data, comparisons):
         app.include_router(module.router, dependencies=[Depends(database_answers)])
+    app.include_router(job.readings, dependencies=[Depends(database_answers)])
     app.include_router(nothing)

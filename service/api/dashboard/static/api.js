@@ -11,23 +11,44 @@ export class Problem extends Error {
   }
 }
 
-/** Ask; resolves to the answer's JSON (null for 204), rejects with a Problem, or with a TypeError without a connection. */
+/** No answer: the connection was lost, or never was. */
+export class Lost extends Error {
+  constructor(cause) {
+    super("The service does not answer. It may be starting again; try once more in a few seconds.", { cause });
+  }
+}
+
+/** What a browser's own request comes to; that it breaks off becomes a Lost, for a TypeError may be a fault of ours, too. */
+export const answered = (request) =>
+  request.catch((error) => {
+    throw error.name === "AbortError" ? error : new Lost(error);
+  });
+
+/** Whether the same request may be taken later: nobody answered, a part is down, or the first of its key is still under way. */
+export const passes = (error) =>
+  error instanceof Lost || (error instanceof Problem && (error.status === 503 || error.code === "request_still_running"));
+
+/** Ask; resolves to the answer's JSON (null for 204), rejects with a Problem, or with a Lost without a connection. */
 export async function ask(method, address, { json, body, type, signal, key, cache } = {}) {
   const headers = { Accept: "application/json" };
   if (json !== undefined) headers["Content-Type"] = "application/json";
   else if (type) headers["Content-Type"] = type;
   if (key) headers["Idempotency-Key"] = key;
-  const answer = await fetch(address, { method, headers, body: json === undefined ? body : JSON.stringify(json), signal, cache });
+  const content = json === undefined ? body : JSON.stringify(json);
+  const answer = await answered(fetch(address, { method, headers, body: content, signal, cache }));
   if (answer.status === 204) return null;
-  const text = await answer.text();
-  let content = {};
+  const told = parsed(await answered(answer.text()));
+  if (!answer.ok) throw new Problem(answer.status, told);
+  return told;
+}
+
+/** The JSON of an answer; what is none, as of a proxy, becomes the detail of a refusal. */
+export function parsed(text) {
   try {
-    content = JSON.parse(text);
+    return JSON.parse(text);
   } catch {
-    content = { detail: text.slice(0, 300) };
+    return { detail: text.slice(0, 300) };
   }
-  if (!answer.ok) throw new Problem(answer.status, content);
-  return content;
 }
 
 export const get = (address, options) => ask("GET", address, options);
@@ -42,8 +63,7 @@ export async function repeatable(work) {
     try {
       return await work(key);
     } catch (error) {
-      const passes = error instanceof TypeError || (error instanceof Problem && error.status === 503);
-      if (!passes || attempt === 3) throw error;
+      if (!passes(error) || attempt === 3) throw error;
       await new Promise((resolve) => setTimeout(resolve, 500 * 2 ** attempt));
     }
   }
@@ -53,33 +73,21 @@ export async function repeatable(work) {
 const newKey = () =>
   Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
-/** Every page of a list, one after the other, at most so many items. */
-export async function all(address, most = 1000) {
-  const items = [];
-  const mark = address.includes("?") ? "&" : "?";
-  let token = null;
-  do {
-    const found = await get(`${address}${mark}page_size=100${token ? `&page_token=${encodeURIComponent(token)}` : ""}`);
-    items.push(...found.items);
-    token = found.next_page_token;
-  } while (token && items.length < most);
-  return items;
-}
-
-/** Show what went wrong at the head of the page; null takes it away. */
+/** Show what went wrong at the head of the page; null takes it away. A fault of the page itself is told to the browser, too. */
 export function showProblem(error) {
   const host = byId("problems");
   if (!error) {
     fill(host);
     return;
   }
-  const lost = error instanceof TypeError;
-  const text = lost ? "The service does not answer. It may be starting again; try once more in a few seconds." : error.message;
+  const isOurs = !(error instanceof Problem || error instanceof Lost);
+  const text = isOurs ? `This page has a fault (${error.message}). Load it again; if that does not help, please report it.` : error.message;
   // The text names the first violations; where they are listed, that is enough. "#" is all that was sent.
   const place = (pointer) => (pointer === "#" ? null : [el("code", {}, pointer), " "]);
   const all = (error.errors || []).map((item) => el("li", {}, place(item.pointer), item.detail));
-  fill(host, el("div", { class: "banner fail" }, all.length ? el("ul", { class: "plain" }, all) : el("p", {}, text)));
+  fill(host, el("div", { class: "banner fail", dataset: { status: error.status ?? "" } }, all.length ? el("ul", { class: "plain" }, all) : el("p", {}, text)));
   host.scrollIntoView({ block: "nearest" });
+  if (isOurs) reportError(error);
 }
 
 /** Run something for a button: it is off meanwhile, and what goes wrong is shown. */
@@ -94,4 +102,21 @@ export async function doing(button, work) {
   } finally {
     button.disabled = false;
   }
+}
+
+/**
+ * Do what leads away from the page: where `work` succeeds, `go` is called with what it made, and the button stays off until
+ * the page has gone, so that a second press, which may come before that, does nothing twice.
+ */
+export async function leaving(button, work, go) {
+  let isGone = false;
+  await doing(button, async () => {
+    const made = await work();
+    go(made);
+    isGone = true;
+  });
+  if (!isGone) return;
+  button.disabled = true;
+  button.setAttribute("autocomplete", "off"); // else Firefox keeps it off on the page that is loaded again
+  addEventListener("pageshow", ({ persisted }) => persisted && (button.disabled = false), { once: true });
 }

@@ -5,22 +5,23 @@ import { byId, el, fill, number } from "./dom.js";
 
 const LOWER_IS_BETTER = ["loss", "mae", "rmse"];
 
-/** Mean and deviation over the runs, epoch by epoch; of the epochs that a run has not, over the others. */
+/** Mean and deviation of a sample over the runs, epoch by epoch, as tables have them; of the epochs that a run has not, over the others. */
 function mean(runs, part) {
-  const sums = new Map();
+  const found = new Map();
   for (const run of runs) {
     run.epochs.forEach((epoch, place) => {
       const value = run[part][place] ?? null;
       if (value === null) return;
-      const sum = sums.get(epoch) ?? [0, 0, 0];
-      sums.set(epoch, [sum[0] + 1, sum[1] + value, sum[2] + value * value]);
+      if (!found.has(epoch)) found.set(epoch, []);
+      found.get(epoch).push(value);
     });
   }
-  const epochs = [...sums.keys()].sort((a, b) => a - b);
+  const epochs = [...found.keys()].sort((a, b) => a - b);
   return epochs.map((epoch) => {
-    const [count, sum, squares] = sums.get(epoch);
-    const middle = sum / count;
-    return [epoch, middle, Math.sqrt(Math.max(0, squares / count - middle * middle))];
+    const values = found.get(epoch);
+    const middle = values.reduce((sum, value) => sum + value, 0) / values.length;
+    const squares = values.reduce((sum, value) => sum + (value - middle) ** 2, 0);
+    return [epoch, middle, Math.sqrt(squares / Math.max(1, values.length - 1))];
   });
 }
 

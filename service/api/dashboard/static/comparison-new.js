@@ -1,5 +1,5 @@
 // The form of a comparison: what it says is looked at while it is filled in, and becomes a comparison.
-import { ask, create, doing, get, Problem, showProblem } from "./api.js";
+import { ask, create, get, leaving, Lost, Problem, showProblem } from "./api.js";
 import { armsField } from "./arms.js";
 import { badge, byId, duration, el, fill, given, number } from "./dom.js";
 import { showEquivalents } from "./equivalents.js";
@@ -15,7 +15,7 @@ const form = byId("form");
 const start = given("given");
 const SIZES = Object.keys(start.sizes);
 const fieldOf = (pointer) => form.querySelector(`[data-pointer="${pointer}"]`);
-const features = featureList(fieldOf("/features"), () => changed());
+const features = featureList(fieldOf("/features"), start.trainable, () => changed());
 let preset = "";
 let columns = [];
 let target = null;
@@ -71,7 +71,7 @@ async function chooseDataset(id) {
     if (fieldOf("/dataset").value !== id) return;
     fill(list, found.slice(0, 2000).map(({ name }) => el("option", { value: name })));
     columns = found.map(({ name, kind }) => [name, kind]);
-    showColumns(fieldOf("/target").value || null);
+    showColumns(fieldOf("/target").value || target); // which an answer may have named meanwhile
   } catch (error) {
     showProblem(error);
   }
@@ -135,8 +135,9 @@ function words({ kind, hidden_layers: layers, units, dropout, activation, initia
 }
 
 function refuse(error) {
+  if (!(error instanceof Problem || error instanceof Lost)) throw error;
   const left = showViolations(form, error instanceof Problem ? error.errors : []);
-  const text = error instanceof Problem ? (error.errors.length ? "This cannot be compared as it stands: see the fields that are marked." : error.message) : "The service does not answer at the moment.";
+  const text = error.errors?.length ? "This cannot be compared as it stands: see the fields that are marked." : error.message;
   fill(byId("summary"), el("p", { class: "banner fail" }, text), left.length ? el("ul", { class: "plain" }, left.map(({ pointer, detail }) => el("li", {}, el("code", {}, pointer), " ", detail))) : null);
 }
 
@@ -155,9 +156,9 @@ for (const button of form.querySelectorAll("[data-preset]")) {
 }
 byId("anew").addEventListener("click", () => choosePreset(""));
 
-form.addEventListener("submit", async (event) => {
+form.addEventListener("submit", (event) => {
   event.preventDefault();
-  const made = await doing(byId("submit"), async () => {
+  const compare = async () => {
     try {
       return await create("/comparisons", { json: spec() });
     } catch (error) {
@@ -165,8 +166,8 @@ form.addEventListener("submit", async (event) => {
       form.querySelector('[aria-invalid="true"]')?.focus();
       throw error;
     }
-  });
-  if (made) location.assign(`/dashboard/comparisons/${encodeURIComponent(made.id)}`);
+  };
+  leaving(byId("submit"), compare, ({ id }) => location.assign(`/dashboard/comparisons/${encodeURIComponent(id)}`));
 });
 
 if (start.preset) choosePreset(start.preset);

@@ -1,5 +1,5 @@
 // A comparison, live: looks every two seconds whether anything has changed while its jobs run.
-import { ask, doing, Problem } from "./api.js";
+import { ask, doing, Problem, showProblem } from "./api.js";
 import { comparisonCurves } from "./comparison-curves.js";
 import { depthChart } from "./comparison-depths.js";
 import { badge, byId, confirmed, el, fill, given, number } from "./dom.js";
@@ -91,13 +91,18 @@ async function watch() {
       await curves.read();
       showLive("live");
     } catch (error) {
-      if (error instanceof Problem && error.status === 404) break;
+      if (error instanceof Problem && error.status === 404) {
+        showLive(null);
+        showProblem(error); // somebody has deleted it
+        return;
+      }
       showLive("lost");
     }
     // One that takes long to read is read less often.
     await new Promise((resolve) => setTimeout(resolve, 3 * (performance.now() - began)));
   }
   showLive(null);
+  readCurves(); // what the last jobs have come to, also where that could not be read above
 }
 
 show(first);

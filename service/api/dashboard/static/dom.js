@@ -57,21 +57,22 @@ export function duration(seconds) {
   return `${Math.round(seconds / 360) / 10} h`;
 }
 
-/** Write every <time> of a part of the page in the reader's zone. */
+/** Write every <time> of a part of the page in the reader's zone; with `data-exact` to the second. */
 export function localTimes(root = document) {
   const form = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+  const exact = lazily(() => new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" }));
   for (const time of root.querySelectorAll("time[datetime]")) {
     const moment = new Date(time.dateTime);
     if (Number.isNaN(moment.getTime())) continue;
-    time.textContent = form.format(moment);
+    time.textContent = ("exact" in time.dataset ? exact() : form).format(moment);
     time.title = time.dateTime;
   }
 }
 
 /** A <time> in the reader's zone. */
-export function timeOf(text) {
+export function timeOf(text, { exact = false } = {}) {
   if (!text) return document.createTextNode("–");
-  const made = el("time", { datetime: text });
+  const made = el("time", { datetime: text, "data-exact": exact });
   const host = el("span", {}, made);
   localTimes(host);
   return made;

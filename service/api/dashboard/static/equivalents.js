@@ -1,5 +1,6 @@
 // What a form asks for, as people type it elsewhere: a curl line, Python, the command line; in tabs that can be copied.
 import { codeBlock, el, fill } from "./dom.js";
+import { wireTabs } from "./tabs.js";
 
 const DEFAULT_URL = "http://127.0.0.1:8000";
 
@@ -71,10 +72,12 @@ function python(spec, { client, name }, origin) {
 }
 
 function commandLine(spec, { command, options }, origin) {
-  const { dataset, arms, ...rest } = spec;
+  const { arms: said, dataset, ...others } = spec;
+  // Networks by name have an option each; a word that stands for some is a field like any other.
+  const [arms, rest] = typeof said === "string" ? [{}, { arms: said, ...others }] : [said ?? {}, others];
   const parts = ["selfnorm", command];
   if (dataset !== undefined) parts.push(quoted(dataset));
-  for (const [name, network] of Object.entries(arms ?? {})) parts.push(option("--arm", `${name}=${json(network)}`));
+  for (const [name, network] of Object.entries(arms)) parts.push(option("--arm", `${name}=${json(network)}`));
   for (const [field, value] of leaves(rest)) parts.push(...told(field, value, options[field]));
   if (origin !== DEFAULT_URL) parts.push(option("--url", origin));
   return folded(parts);
@@ -168,23 +171,7 @@ export function showTexts(host, texts) {
   const panels = texts.map(({ label, text }, place) =>
     el("div", { role: "tabpanel", id: name("panel", place), "aria-labelledby": name("tab", place) }, codeBlock(label, text)),
   );
-  const choose = (chosen) => {
-    tabs.forEach((tab, place) => {
-      tab.setAttribute("aria-selected", String(place === chosen));
-      tab.tabIndex = place === chosen ? 0 : -1;
-      panels[place].hidden = place !== chosen;
-    });
-  };
-  tabs.forEach((tab, place) => {
-    tab.addEventListener("click", () => choose(place));
-    tab.addEventListener("keydown", ({ key }) => {
-      const step = { ArrowRight: 1, ArrowLeft: -1 }[key];
-      if (!step) return;
-      const next = (place + step + tabs.length) % tabs.length;
-      choose(next);
-      tabs[next].focus();
-    });
-  });
-  choose(0);
-  fill(host, el("div", { class: "tabs", role: "tablist", "aria-label": "The same request elsewhere" }, tabs), panels);
+  const list = el("div", { class: "tabs", role: "tablist", "aria-label": "The same request elsewhere" }, tabs);
+  fill(host, list, panels);
+  wireTabs(list)(tabs[0].id);
 }

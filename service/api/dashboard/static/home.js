@@ -1,5 +1,5 @@
 // Where one starts: a table that is dropped, a built-in one that is trained on at once; and the latest jobs, live.
-import { create, doing } from "./api.js";
+import { create, leaving } from "./api.js";
 import { badge, el, timeOf } from "./dom.js";
 import { follow } from "./live.js";
 import { dropZone, upload } from "./upload.js";
@@ -14,14 +14,13 @@ dropZone(document.querySelector(".upload"), async (file, stage) => {
 });
 
 for (const button of document.querySelectorAll("[data-train]")) {
-  button.addEventListener("click", async () => {
-    const json = { dataset: button.dataset.train, training: { test_fraction: 0.2 } };
-    const job = await doing(button, () => create("/jobs", { json }));
-    if (job) location.assign(`/dashboard/jobs/${encodeURIComponent(job.id)}`);
-  });
+  const json = { dataset: button.dataset.train, training: { test_fraction: 0.2 } };
+  const open = ({ id }) => location.assign(`/dashboard/jobs/${encodeURIComponent(id)}`);
+  button.addEventListener("click", () => leaving(button, () => create("/jobs", { json }), open));
 }
 
 const list = document.getElementById("jobs"); // when there is something
+const nothing = document.getElementById("no-jobs");
 if (list) follow("/dashboard/live/jobs", { jobs: show });
 
 /** Put what has changed into the list; `order` is there where jobs have come or gone. Rows stay, so that a focus does. */
@@ -33,8 +32,9 @@ function show({ jobs, order }) {
     if (!before) rows.set(job.id, made);
     else [...made.cells].slice(1).forEach((cell, place) => before.cells[place + 1].replaceWith(cell));
   }
-  if (!order?.length) return;
-  const wanted = order.slice(0, MOST).map((id) => rows.get(id)).filter(Boolean);
+  if (!order) return;
+  const known = order.slice(0, MOST).map((id) => rows.get(id)).filter(Boolean);
+  const wanted = known.length ? known : [nothing.content.firstElementChild.cloneNode(true)];
   wanted.forEach((row, place) => {
     if (list.rows[place] !== row) list.insertBefore(row, list.rows[place] ?? null);
   });

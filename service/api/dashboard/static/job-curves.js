@@ -53,11 +53,14 @@ export function learningCurves(job) {
   log.addEventListener("change", draw);
 
   return {
-    /** Show these epochs and no others: `epochs`, and by metric a value for each. */
+    /** Show these epochs, `epochs` with a value for each by metric, and of others what came after them meanwhile. */
     replace({ every, epochs, metrics }) {
+      const until = epochs[epochs.length - 1] ?? 0;
+      const later = [...series].map(([name, points]) => [name, points.filter(([x]) => x > until)]);
       series.clear();
-      last = epochs[epochs.length - 1] ?? 0;
       for (const [name, values] of Object.entries(metrics)) series.set(name, values.map((value, place) => [epochs[place], value]));
+      for (const [name, points] of later) if (points.length) series.set(name, [...(series.get(name) ?? []), ...points]);
+      last = Math.max(until, ...later.map(([, points]) => points.at(-1)?.[0] ?? 0));
       byId("curves").dataset.every = every;
       draw();
     },

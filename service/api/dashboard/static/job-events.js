@@ -22,5 +22,5 @@ export function eventLog() {
 
 function line({ event, data, created_at: at }) {
   const words = Object.entries(data).map(([name, value]) => `${name.replaceAll("_", " ")} ${typeof value === "number" ? number(value) : value}`);
-  return el("li", { dataset: { event } }, timeOf(at), " ", el("strong", {}, event.replaceAll("_", " ")), " ", el("span", {}, words.join(", ")));
+  return el("li", { dataset: { event } }, timeOf(at, { exact: true }), " ", el("strong", {}, event.replaceAll("_", " ")), " ", el("span", {}, words.join(", ")));
 }

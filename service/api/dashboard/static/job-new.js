@@ -1,5 +1,5 @@
 // The form of a job: what it says is looked at while it is filled in, can be tried on real rows, and becomes a job.
-import { ask, create, doing, get, Problem, showProblem } from "./api.js";
+import { ask, create, doing, get, leaving, Lost, Problem, showProblem } from "./api.js";
 import { showChecks, showRefused } from "./checks.js";
 import { byId, el, given } from "./dom.js";
 import { showEquivalents } from "./equivalents.js";
@@ -91,6 +91,7 @@ async function look() {
 
 /** Say at the fields what is wrong with them, and beside the form what is wrong with no field, or with the service. */
 function refuse(error) {
+  if (!(error instanceof Problem || error instanceof Lost)) throw error;
   showRefused(error, showViolations(form, error instanceof Problem ? error.errors : []));
 }
 
@@ -112,9 +113,9 @@ form.addEventListener("reset", () => {
   });
 });
 
-form.addEventListener("submit", async (event) => {
+form.addEventListener("submit", (event) => {
   event.preventDefault();
-  const made = await doing(byId("submit"), async () => {
+  const train = async () => {
     byId("sending").textContent = "Sending …";
     try {
       return await create("/jobs", { json: readSpec(form) });
@@ -125,8 +126,8 @@ form.addEventListener("submit", async (event) => {
     } finally {
       byId("sending").textContent = "";
     }
-  });
-  if (made) location.assign(`/dashboard/jobs/${encodeURIComponent(made.id)}`);
+  };
+  leaving(byId("submit"), train, ({ id }) => location.assign(`/dashboard/jobs/${encodeURIComponent(id)}`));
 });
 
 byId("probe").addEventListener("click", () => doing(byId("probe"), () => probe(byId("probed"), readSpec(form)).catch((error) => {

@@ -21,10 +21,11 @@ const curves = learningCurves(job);
 const layers = layerView({ address: own, job, bounds: data.bounds });
 const log = eventLog();
 let stop = () => {}; // ends what watches the job
+let isWatched = false;
 const actions = wireActions({ address: public_, comparison: data.comparison, onChange: show });
 
 function show(next) {
-  job = next;
+  job = { ...next, spec: job.spec }; // which is not sent again
   showJob(job, data);
   actions.show(job);
   curves.mark(job);
@@ -50,7 +51,7 @@ function paced(read, pause) {
 
 async function readJob() {
   try {
-    show(await get(public_));
+    show(await get(`${own}/head`));
   } catch (error) {
     if (isGone(error)) {
       stop(); // somebody has deleted it
@@ -60,7 +61,9 @@ async function readJob() {
   }
 }
 const readCurves = async () => curves.replace(await get(`${own}/curves`));
-const lookAgain = paced(() => Promise.all([readJob(), layers.more()]), LOOK_MS);
+const lookAgain = paced(async () => {
+  if (isWatched) await Promise.all([readJob(), layers.more()]);
+}, LOOK_MS);
 const isGone = (error) => error?.status === 404;
 
 /** Read everything anew; what cannot be read keeps nothing else from being shown, and is tried again. */
@@ -82,14 +85,9 @@ function forget(epoch) {
   layers.forgetAfter(epoch);
 }
 
-const NAMES = [
-  "submitted", "started", "epoch", "self_normalization_lost", "cancel_requested", "pause_requested", "paused", "resumed",
-  "handed_back", "worker_lost", "stalled", "checkpoint_damaged", ...FINAL,
-];
-
 function watch() {
   const handlers = Object.fromEntries(
-    NAMES.map((name) => [
+    data.events.map((name) => [
       name,
       (event) => {
         log.add(event);
@@ -99,9 +97,11 @@ function watch() {
       },
     ]),
   );
-  const stream = follow(`${public_}/events`, handlers, { after: data.last_event, onBack: readAll, onEnd: end });
+  const stream = follow(`/dashboard/live/jobs/${encodeURIComponent(job.id)}`, handlers, { after: data.last_event, onBack: readAll, onEnd: end });
   const timer = setInterval(() => document.visibilityState === "visible" && lookAgain(), 2 * LOOK_MS);
+  isWatched = true;
   stop = () => {
+    isWatched = false;
     clearInterval(timer);
     stream.close();
   };

@@ -27,7 +27,7 @@ function show(row, job) {
   row.dataset.job = job.id;
   setText(cells.state, job.state);
   setAttribute(cells.state, "class", `badge state-${job.state}`);
-  setAttribute(cells.state, "title", job.error);
+  setText(cells.error, job.error ?? "");
   setAttribute(cells.link, "href", `/dashboard/jobs/${address}`);
   setText(cells.model, job.model);
   setText(cells.version, job.version === null ? "" : ` v${job.version}`);
@@ -45,6 +45,7 @@ function show(row, job) {
   setText(cells.verdict, job.verdict ?? "–");
   setAttribute(cells.verdict, "class", job.verdict && `badge verdict-${job.verdict}`);
   setAttribute(cells.verdict, "title", job.verdict_detail);
+  setText(cells.detail, job.verdict_detail ?? "");
   setAttribute(cells.again, "href", `/dashboard/jobs/new?job=${address}`);
   setAttribute(cells.again, "aria-label", `Again with changes: ${job.model}`);
   setAttribute(cells.cancel, "aria-label", `Cancel ${job.model}`);

@@ -13,18 +13,21 @@ export function showLive(state) {
 
 /**
  * Follow a stream: `handlers` by the event's name, each called with its data. Events with a number come once each, in
- * order, from the one that follows number `after` on. `onBack` is called when the stream has come back after it was lost,
+ * order; where `after` is given, the address is asked for those that follow the last one that came. `onBack` is called when the stream has come back after it was lost,
  * `onEnd` when the server says that nothing follows; `close` of what is returned ends it before.
  */
-export function follow(address, handlers, { after = 0, onBack = () => {}, onEnd = () => {} } = {}) {
-  let last = after;
+export function follow(address, handlers, { after = null, onBack = () => {}, onEnd = () => {} } = {}) {
+  let last = after ?? 0;
   let source = null;
   let timer = null;
   let wasLost = false;
   let isOver = false;
 
+  // A new EventSource cannot say what has come already, but its address can.
+  const here = () => (after === null ? address : `${address}?after=${last}`);
+
   function open() {
-    source = new EventSource(address);
+    source = new EventSource(here());
     source.addEventListener("open", () => {
       showLive("live");
       if (wasLost) onBack();
@@ -39,7 +42,7 @@ export function follow(address, handlers, { after = 0, onBack = () => {}, onEnd 
     });
     for (const [name, handler] of Object.entries(handlers)) {
       source.addEventListener(name, (event) => {
-        // A stream that was opened anew begins at its start.
+        // A stream that was opened anew may begin at its start.
         const number = Number(event.lastEventId);
         if (number && number <= last) return;
         last = number || last;
@@ -51,7 +54,7 @@ export function follow(address, handlers, { after = 0, onBack = () => {}, onEnd 
   async function check() {
     const lost = source;
     try {
-      const answer = await fetch(address, { headers: { Accept: "text/event-stream", "Last-Event-ID": String(last) }, cache: "no-store" });
+      const answer = await fetch(here(), { headers: { Accept: "text/event-stream", "Last-Event-ID": String(last) }, cache: "no-store" });
       await answer.body?.cancel();
       if (answer.status === 204 || answer.status === 404) {
         close();
@@ -87,7 +90,8 @@ export function follow(address, handlers, { after = 0, onBack = () => {}, onEnd 
     showLive(null);
   }
 
-  open();
+  // A page that is opened where nobody sees it, as in a tab in the background, waits for its stream until somebody does.
+  seen();
   document.addEventListener("visibilitychange", seen);
   addEventListener("pagehide", leave);
   addEventListener("pageshow", ({ persisted }) => persisted && seen());

@@ -1,5 +1,5 @@
 // A model: which version an alias stands for, back to the one before, and what is to be deleted.
-import { ask, create, doing } from "./api.js";
+import { ask, create, leaving } from "./api.js";
 import { byId, confirmed, given } from "./dom.js";
 
 const { name } = given("given");
@@ -7,13 +7,7 @@ const address = `/models/${encodeURIComponent(name)}`;
 const aliasAddress = (alias) => `${address}/aliases/${encodeURIComponent(alias)}`;
 
 /** Do something to the model, and show what it is then. */
-async function change(button, work) {
-  const done = await doing(button, async () => {
-    await work();
-    return true;
-  });
-  if (done) location.reload();
-}
+const change = (button, work) => leaving(button, work, () => location.reload());
 
 function onEach(attribute, act) {
   for (const button of document.querySelectorAll(`[data-${attribute}]`)) {
@@ -31,11 +25,7 @@ onEach("delete-alias", async (button, alias) => {
 onEach("delete-version", async (button, version) => {
   const asked = `Delete version ${version} of “${name}” with its files? Its number is not given again.`;
   if (!(await confirmed(asked, "Delete"))) return;
-  const done = await doing(button, async () => {
-    await ask("DELETE", `${address}/versions/${version}`);
-    return true;
-  });
-  if (done) location.assign(location.pathname);
+  await leaving(button, () => ask("DELETE", `${address}/versions/${version}`), () => location.assign(location.pathname));
 });
 
 const form = document.getElementById("alias-form"); // while there is a version

@@ -3,7 +3,7 @@ import { ask, doing, get } from "./api.js";
 import { showAnswer, showExplanation, showUncertainty } from "./answers.js";
 import { showPredictCommands } from "./commands.js";
 import { byId, fill, given } from "./dom.js";
-import { predictFile } from "./predict-file.js";
+import { followPrediction, predictFile, remembered } from "./predict-file.js";
 import { rowForm } from "./row-form.js";
 import { dropZone } from "./upload.js";
 
@@ -14,6 +14,7 @@ const form = byId("row");
 const submit = form.querySelector("[type=submit]");
 let truth; // what the table says of the row in the form
 let isTouched = false;
+let asked = 0;
 const row = rowForm(about, changed);
 
 function changed() {
@@ -28,7 +29,10 @@ const commands = () => showPredictCommands(byId("commands"), { model: about.mode
 async function answer(more = {}) {
   if (!row.isInOrder()) return undefined;
   const json = { model: about.model, ...about.named, instances: [row.values()], ...more };
+  const mine = (asked += 1);
+  for (const id of ["sure-answer", "why-answer"]) fill(byId(id)); // they may be about another row
   const answered = await ask("POST", "/predict", { json });
+  if (mine !== asked) return undefined; // something else has been asked since
   showAnswer(byId("answer"), answered, about.target, truth);
   byId("answer").scrollIntoView({ block: "nearest" });
   return answered;
@@ -36,15 +40,11 @@ async function answer(more = {}) {
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  doing(submit, async () => {
-    fill(byId("sure-answer"));
-    fill(byId("why-answer"));
-    await answer();
-  });
+  doing(submit, () => answer());
 });
 
-const more = (id, asked, show) => byId(id).addEventListener("click", () => doing(byId(id), async () => {
-  const answered = await answer(asked);
+const more = (id, wanted, show) => byId(id).addEventListener("click", () => doing(byId(id), async () => {
+  const answered = await answer(wanted);
   if (answered) show(byId(`${id}-answer`), answered);
 }));
 more("sure", { uncertainty: { samples: SAMPLES } }, showUncertainty);
@@ -77,3 +77,4 @@ function examples({ id, small }) {
 commands();
 if (about.dataset) examples(about.dataset);
 const run = dropZone(document.querySelector(".upload"), (file, stage) => predictFile(byId("file-answer"), about, file, stage, run));
+if (remembered()) run(null, (_, stage) => followPrediction(byId("file-answer"), remembered(), stage));

@@ -1,7 +1,8 @@
 // Files on their way to the service: a place to drop them on, how far they have come, and what was refused.
-import { Problem, repeatable, showProblem } from "./api.js";
+import { Lost, parsed, Problem, repeatable, showProblem } from "./api.js";
 
 const UNITS = ["bytes", "kB", "MB", "GB"];
+const stopped = (text) => new DOMException(text, "AbortError");
 
 /**
  * Let files be dropped on the page, or chosen, one at a time. `use(file, stage)` does what is to be done with one;
@@ -39,7 +40,7 @@ export function dropZone(host, use) {
     try {
       await work(file, stage);
     } catch (error) {
-      if (error.name === "AbortError") stage.say("Stopped; nothing was kept.");
+      if (error.name === "AbortError") stage.say(error.message);
       else {
         stage.say("");
         showProblem(error);
@@ -53,7 +54,7 @@ export function dropZone(host, use) {
   }
 
   input.addEventListener("change", () => take([...input.files]));
-  progress.querySelector("button").addEventListener("click", () => stop?.abort());
+  progress.querySelector("button").addEventListener("click", () => stop?.abort(stopped("Stopped; nothing was kept.")));
   const holdsFiles = (event) => event.dataTransfer?.types.includes("Files");
   let depth = 0; // elements within elements are entered before the outer ones are left
   const mark = (by) => {
@@ -94,15 +95,16 @@ export function upload(file, stage, { name = "", missing = [] } = {}) {
   if (name) query.set("name", name);
   const address = `/datasets${query.size ? `?${query}` : ""}`;
   stage.say(`Sending ${file.name}, ${bytes(file.size)}.`);
-  return repeatable((key) => send(file, address, key, stage));
+  const way = { hasArrived: false }; // whatever comes of later attempts, what has arrived once may have been stored
+  return repeatable((key) => send(file, address, key, stage, way));
 }
 
 /** Send by XMLHttpRequest, for `fetch` does not tell how much has gone. */
-function send(file, address, key, stage) {
+function send(file, address, key, stage, way) {
   return new Promise((resolve, reject) => {
-    const stopped = () => reject(new DOMException("stopped", "AbortError"));
+    const stop = () => reject(way.hasArrived ? stopped(`Stopped, but all of ${file.name} had arrived: it may be stored. The list of data sets says so.`) : stage.signal.reason);
     if (stage.signal.aborted) {
-      stopped();
+      stop();
       return;
     }
     const request = new XMLHttpRequest();
@@ -111,6 +113,7 @@ function send(file, address, key, stage) {
     request.setRequestHeader("Idempotency-Key", key);
     request.upload.addEventListener("progress", ({ loaded, total }) => stage.progress(total ? loaded / total : null));
     request.upload.addEventListener("load", () => {
+      way.hasArrived = true;
       stage.progress(null);
       stage.say(`Reading ${file.name}: every column is looked at, in all its cells.`);
     });
@@ -119,19 +122,11 @@ function send(file, address, key, stage) {
       if (request.status < 300) resolve(answer);
       else reject(new Problem(request.status, answer));
     });
-    request.addEventListener("error", () => reject(new TypeError("no connection")));
-    request.addEventListener("abort", stopped);
+    request.addEventListener("error", () => reject(new Lost()));
+    request.addEventListener("abort", stop);
     stage.signal.addEventListener("abort", () => request.abort());
     const form = new FormData();
     form.append("file", file);
     request.send(form);
   });
-}
-
-function parsed(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return { detail: text.slice(0, 300) };
-  }
 }
