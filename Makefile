@@ -10,10 +10,10 @@ CLIENT_LOCKS := deploy/locks/clients.txt deploy/locks/clients-tensorflow-serving
 IN_PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clients demo up test chaos check format figures screenshots reference migration lock clean
+.PHONY: help setup clients demo up test estimators chaos check format figures screenshots reference migration lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-11s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.installed  ## install everything into .venv, from hash-locked requirements
 
@@ -44,6 +44,9 @@ up: setup  ## run the whole service on this machine, data in ./data (ctrl-C ends
 
 test: setup clients  ## run every test, those against a real Valkey and a real PostgreSQL included
 	$(BIN)/python -m pytest $(IN_PARALLEL)
+
+estimators: setup  ## run every check of scikit-learn on the estimators (ten minutes; make test runs the quick ones)
+	SELFNORM_ALL_CHECKS=1 $(BIN)/python -m pytest -p no:xdist tests/integration/test_estimators.py
 
 chaos: setup  ## kill things at random and check that nothing is lost: make chaos CHAOS="--database postgresql --kills 100"
 	$(BIN)/python -m tests.chaos $(CHAOS)

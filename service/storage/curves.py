@@ -23,7 +23,11 @@ def names(connection: Connection, job_ids: Sequence[str]) -> list[str]:
 
 
 def read(
-    connection: Connection, job_ids: Sequence[str], metrics: Sequence[str], every: int = 1, *besides: int | None
+    connection: Connection,
+    job_ids: Sequence[str],
+    metrics: Sequence[str],
+    every: int = 1,
+    besides: Sequence[int | None] = (),
 ) -> dict[str, Curves]:
     """Read some metrics of some jobs by job, of every so many-th epoch from the first, and ``besides`` of some more.
 

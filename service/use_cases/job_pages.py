@@ -65,7 +65,7 @@ def read_curves(database: Database, job_id: str) -> JobCurves:
         job = jobs.get(connection, job_id)
         metrics = parts(known_metrics(curves.names(connection, [job_id])))
         every = max(1, stride([job.epoch]))
-        found = curves.read(connection, [job_id], metrics, every, job.best_epoch, job.epoch) if metrics else {}
+        found = curves.read(connection, [job_id], metrics, every, [job.best_epoch, job.epoch]) if metrics else {}
     return JobCurves(every, found.get(job_id))
 
 

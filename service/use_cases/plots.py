@@ -141,7 +141,7 @@ def drawn_metrics(connection: Connection, job_ids: Sequence[str], metric: str | 
 
 def _curves(connection: Connection, job: Job, metric: str | None) -> tuple[object, ...]:
     metrics = drawn_metrics(connection, [job.id], metric)
-    found = curves.read(connection, [job.id], metrics, stride([job.epoch]), job.best_epoch) if metrics else {}
+    found = curves.read(connection, [job.id], metrics, stride([job.epoch]), [job.best_epoch]) if metrics else {}
     best = {} if job.best_epoch is None else {job.model_name: job.best_epoch}
     return {job.model_name: list(found.values())}, metric, best
 

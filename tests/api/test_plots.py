@@ -207,7 +207,7 @@ def test_curves_are_read_metric_by_metric_and_thinned_out(client: TestClient, da
         jobs.add_epochs(connection, "job-2", records[:2])
     with database.read() as connection:
         found = curves.read(connection, ["job-1", "job-2", "job-3"], ["val_loss", "loss"])
-        thin = curves.read(connection, ["job-1"], ["val_loss"], every=3, besides=6)["job-1"]
+        thin = curves.read(connection, ["job-1"], ["val_loss"], every=3, besides=[6])["job-1"]
         assert curves.names(connection, ["job-1", "job-2"]) == ["val_loss"]
     assert found.keys() == {"job-1", "job-2"}
     assert found["job-1"].epochs.tolist() == [1, 2, 3, 4, 5, 6, 7]
