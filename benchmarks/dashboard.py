@@ -2,8 +2,8 @@
 
 Bar: the first paint within 300 ms on loopback, in a browser that has kept nothing (a fresh context each time), on
 SQLite and on PostgreSQL: ``python -m benchmarks.dashboard``. The database is filled directly; one API process serves it
-to Chromium, headless, 1280 x 900. Before each load it waits for a moment in which the machine has nothing else to do,
-and says in how many it found none.
+to Chromium, headless, 1280 x 900. Before each load it waits for a moment in which the machine has nothing else to do;
+only loads that found one are held against the bar.
 """
 
 import gzip
@@ -38,6 +38,7 @@ ASKED = 50
 BAR_MILLISECONDS = 300.0
 IDLE_PART, LOOK_SECONDS, MOST_SECONDS = 0.8, 0.3, 6.0
 """When the machine counts as quiet, and how long one waits for that."""
+FEWEST_QUIET = 5
 PAGES = ("/dashboard/jobs", "/dashboard/jobs?state=queued", "/dashboard/jobs/new?dataset=iris", "/dashboard/nowhere")
 """The bar is on the first; the others are there to compare, the last one for what a page without anything takes."""
 TIMES = """() => {
@@ -72,7 +73,7 @@ def main() -> int:
                 for path in PAGES:
                     times = loads(browser, api, path)
                     report(path, times, served_within(api, path))
-                    good = good and (path != PAGES[0] or statistics.median(times["paint"]) < BAR_MILLISECONDS)
+                    good = good and (path != PAGES[0] or holds(times))
                 if name == "SQLite":
                     weigh(browser, api, PAGES[0])
                     weigh(browser, api, PAGES[2])
@@ -194,6 +195,16 @@ def served_within(api: ApiProcess, path: str) -> float:
         api.client.get(path)
         taken.append(1000 * (time.perf_counter() - began))
     return statistics.median(taken)
+
+
+def holds(times: Times) -> bool:
+    """Whether a page is painted in time, as far as the machine was quiet; say so where that is not known."""
+    quiet = [paint for paint, disturbed in zip(times["paint"], times["disturbed"], strict=True) if not disturbed]
+    if len(quiet) < FEWEST_QUIET:
+        print("    too much else is going on here to hold this against the bar")
+        return False
+    print(f"    first paint while the machine was quiet: median {statistics.median(quiet):.0f} ms ({len(quiet)} loads)")
+    return statistics.median(quiet) < BAR_MILLISECONDS
 
 
 def report(path: str, times: Times, served_ms: float) -> None:

@@ -63,8 +63,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """A browser for the tests of a module: while Playwright runs, no test of its process can have an event loop."""
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         pytest.skip(f"needs a browser: none of {', '.join(PROGRAMS)} is installed")
@@ -84,7 +85,7 @@ def page_faults() -> Faults:
 @pytest.fixture
 def page(browser: Browser, page_faults: Faults) -> Iterator[Page]:
     """A fresh page; the test fails at its end where the page had an error or broke its policy."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
     context.set_default_timeout(PATIENCE_MILLISECONDS)
     context.add_init_script(WATCH)
     context.grant_permissions(["clipboard-read", "clipboard-write"])

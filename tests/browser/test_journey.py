@@ -64,6 +64,7 @@ def test_csv_that_is_dropped_becomes_answers(visit: Callable[[str], Page], servi
     expect(page.locator("#verdict")).to_contain_text(re.compile("held|left|stable|vanishing|exploding", re.IGNORECASE))
 
     page.get_by_role("link", name=re.compile("predict", re.IGNORECASE)).first.click()
+    expect(page.locator("#commands")).not_to_be_empty()  # then the form listens
     page.get_by_label("size").fill("100")
     page.get_by_label("city").select_option(label="Zug")
     page.get_by_role("button", name="Predict", exact=True).click()
