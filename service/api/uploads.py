@@ -14,7 +14,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from service.api.dependencies import keyed_request, media_type
 from service.domain.errors import MalformedRequest
-from service.tables.request import TableFormat
+from service.domain.table_formats import SUFFIXES, TableFormat
 from service.use_cases.idempotency import KeyedRequest
 
 PIECE_BYTES = 1 << 20
@@ -33,15 +33,6 @@ MEDIA_TYPES: dict[str, TableFormat] = {
     "application/jsonl": "ndjson",
     "application/x-jsonlines": "ndjson",
     "application/json": "json",
-}
-SUFFIXES: dict[str, TableFormat] = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".txt": "csv",
-    ".parquet": "parquet",
-    ".ndjson": "ndjson",
-    ".jsonl": "ndjson",
-    ".json": "json",
 }
 
 

@@ -69,7 +69,7 @@ def pieces_of(path: Path | None, form: RowFormat | None, wanted: Sequence[str]) 
 
 
 def _by_suffix(path: Path) -> RowFormat:
-    from service.client.sources import SUFFIXES
+    from service.domain.table_formats import SUFFIXES
 
     if (found := SUFFIXES.get(path.suffix.lower())) is None:
         raise typer.BadParameter(

@@ -7,9 +7,10 @@ from service.api.dataset_views import DatasetView
 from service.client import answers
 from service.client.methods import AsyncResource, Resource, awaited, listed, listed_async, sent
 from service.client.requests import Reference, at, given, listing, with_json
-from service.client.sources import Source, TableFormat, table_of
+from service.client.sources import Source, table_of
 from service.client.steps import Call, Exchange, Listing, Steps, Work
 from service.domain.datasets import ColumnKind
+from service.domain.table_formats import TableFormat
 
 READ_SECONDS = 330.0
 """The service takes up to five minutes to read a table, and answers then."""

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Literal, get_args
+from typing import Any, BinaryIO, get_args
 
 from service.client import frames
 from service.client.requests import encoded
+from service.domain.table_formats import SUFFIXES, TableFormat
 
-TableFormat = Literal["csv", "parquet", "ndjson", "json"]
 Source = str | os.PathLike[str] | bytes | BinaryIO | Sequence[dict[str, Any]] | Any
 """The last stands for the frames of packages that need not be installed: pandas, polars, pyarrow and NumPy."""
 
@@ -22,15 +22,6 @@ MEDIA_TYPES: dict[TableFormat, str] = {
     "parquet": "application/vnd.apache.parquet",
     "ndjson": "application/x-ndjson",
     "json": "application/json",
-}
-SUFFIXES: dict[str, TableFormat] = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".txt": "csv",
-    ".parquet": "parquet",
-    ".ndjson": "ndjson",
-    ".jsonl": "ndjson",
-    ".json": "json",
 }
 PARQUET_MAGIC = b"PAR1"
 SPOOL_BYTES = 8 * 2**20

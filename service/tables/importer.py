@@ -16,11 +16,11 @@ from typing import Any, BinaryIO
 from service.domain.datasets import Column, ImportedTable, TableReport
 from service.domain.errors import InvalidTable, Violation
 from service.domain.limits import TableLimits
+from service.domain.table_formats import TableFormat as TableFormat
 from service.tables.allowance import Allowance
 from service.tables.parallel import MAX_THREADS
 from service.tables.refusals import refused
 from service.tables.request import ImportRequest as ImportRequest
-from service.tables.request import TableFormat as TableFormat
 
 logger = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from service.domain.datasets import MISSING_TOKENS, Column, ImportedTable, TableReport
 from service.domain.errors import InvalidTable, Violation
+from service.domain.table_formats import TableFormat
 from service.domain.wording import listed, shown
 from service.tables import parquet, profile, relations
 from service.tables.allowance import Allowance
@@ -18,7 +19,7 @@ from service.tables.cells import TypedColumn, TypedTable, is_text
 from service.tables.distinct import Distinct
 from service.tables.parallel import in_parallel
 from service.tables.refusals import KINDS_POINTER, refused
-from service.tables.request import ImportRequest, TableFormat
+from service.tables.request import ImportRequest
 
 MAX_CELL_BYTES = 1 << 20
 """A page of rows is shown whole, so no cell may be so long that a hundred of them fill the memory."""

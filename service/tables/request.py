@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from service.domain.datasets import ColumnKind
-
-TableFormat = Literal["csv", "parquet", "ndjson", "json"]
+from service.domain.table_formats import TableFormat
 
 
 @dataclass(frozen=True, slots=True)

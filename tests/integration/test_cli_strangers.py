@@ -5,26 +5,13 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.answers import EMPTY_DATASET
 from tests.command_line import CONTROL, HOSTILE, CommandLine
 
-ODD: dict[str, Any] = {
-    "id": "odd",
-    "name": HOSTILE,
-    "rows": 1,
-    "columns": [],
-    "source": {},
-    "duplicate_rows": 0,
-    "related": [],
-    "warnings": [],
-    "sha256": None,
-    "size_bytes": 0,
-    "builtin": False,
-    "created_at": "2026-01-01T00:00:00Z",
-}
+ODD = {**EMPTY_DATASET, "id": "odd", "name": HOSTILE}
 
 
 @pytest.fixture

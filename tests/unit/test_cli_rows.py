@@ -18,7 +18,7 @@ import typer
 from service.cli import row_files
 from service.cli.row_files import PIECE_BYTES, PIECE_ROWS, Piece, RowFormat, pieces_of
 from service.cli.row_writing import CsvWriter, JsonWriter, written_to
-from service.client.sources import SUFFIXES
+from service.domain.table_formats import SUFFIXES
 
 WANTED = ["size", "city"]
 

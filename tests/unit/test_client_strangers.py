@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import httpx2
 import pytest
@@ -21,21 +20,8 @@ from service.client.steps import Call, Pause
 from service.client.transport import Connection
 from service.client.waiting import SOON_SECONDS, wait_for
 from service.domain.jobs import EventKind, JobState
+from tests.answers import EMPTY_DATASET
 
-DATASET: dict[str, Any] = {
-    "id": "1",
-    "name": "table",
-    "rows": 1,
-    "columns": [],
-    "source": {},
-    "duplicate_rows": 0,
-    "related": [],
-    "warnings": [],
-    "sha256": None,
-    "size_bytes": 0,
-    "builtin": False,
-    "created_at": "2026-01-01T00:00:00Z",
-}
 NEWER = [
     {"id": 1, "event": "teleported", "data": {}, "created_at": "2026-01-01T00:00:00Z"},
     {"id": 2, "event": "succeeded", "data": {}, "created_at": "2026-01-01T00:00:00Z"},
@@ -51,7 +37,7 @@ class Stranger(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["Content-Length"]))
         type(self).posts += 1
         time.sleep(0.6)
-        self._answer("application/json", json.dumps(DATASET).encode())
+        self._answer("application/json", json.dumps(EMPTY_DATASET).encode())
 
     def do_GET(self) -> None:
         if self.path.startswith("/jobs/newer/"):

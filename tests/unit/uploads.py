@@ -6,9 +6,10 @@ from typing import Any
 
 from service.domain.datasets import ImportedTable
 from service.domain.limits import TableLimits
+from service.domain.table_formats import TableFormat
 from service.tables import parquet, reading
 from service.tables.allowance import Allowance
-from service.tables.request import ImportRequest, TableFormat
+from service.tables.request import ImportRequest
 
 _LIMITS = TableLimits()
 ALLOWANCE = Allowance(

@@ -53,7 +53,6 @@ templates.policies["json.dumps_kwargs"] = {}  # the order of keys may mean somet
 templates.globals.update(
     asset=assets.address,
     version=version("selfnorm"),
-    sparkline=drawing.sparkline,
     histogram=drawing.histogram,
     headline=measures.headline,
 )
