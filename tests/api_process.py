@@ -52,6 +52,10 @@ class ApiProcess:
         """Its resident memory in bytes, now (VmRSS) or at its highest (VmHWM)."""
         return memory_of(self.pid, field)
 
+    def forget_highest_memory(self) -> None:
+        """Let VmHWM begin again with what it holds now."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
     def importers(self) -> list[int]:
         """The processes that read uploads for it."""
         return [pid for pid, command in descendants(self.pid).items() if "service.tables" in command]

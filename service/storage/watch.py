@@ -21,9 +21,10 @@ Result = TypeVar("Result")
 
 ASK_SECONDS = 0.25
 """The pause between an answer and the next question."""
-ANSWER_SECONDS = 1.0
-"""A database that has not answered a question after so long is down."""
-LOOKS = 10
+ANSWER_SECONDS = 1.5
+"""A database that has not answered a question after so long is down: requests are to be refused within 2 s, and one
+that is only busy is not to be taken for it."""
+LOOKS = 15
 """So often somebody looks for the answer in that time."""
 
 

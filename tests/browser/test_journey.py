@@ -85,7 +85,7 @@ def test_alias_goes_back_by_one_press(visit: Callable[[str], Page], service: Ser
         service.client.put("/models/turning/aliases/production", json={"version": seed})
     page = visit("/dashboard/models/turning")
     page.get_by_role("button", name=re.compile("Roll back")).click()
-    expect(page.locator(".alias").first).to_contain_text("version 1")
+    expect(page.locator(".alias .head")).to_contain_text("version 1")
     assert service.client.get("/models/turning/aliases/production").json()["version"] == 1
 
 

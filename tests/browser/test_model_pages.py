@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from service.domain.encoders import NumericEncoder
 from service.storage.database import Database
@@ -190,6 +190,19 @@ def test_row_is_typed_with_gaps_where_training_saw_them(
     press(page, "Predict")
     assert page.get_by_label("since").evaluate("(field) => field.validity.valueMissing") is True
     assert page.locator("#answer").text_content() == before
+
+
+def test_what_is_typed_before_the_script_runs_stays(page: Page, service: Service, house: str) -> None:
+    held: list[Route] = []
+    page.route("**/predict.js*", lambda route: held.append(route))  # it marks a function of its own
+    page.goto(f"{service.client.base_url}/dashboard/models/{house}/predict", wait_until="commit")
+    page.get_by_label("size").fill("77")
+    page.get_by_label("city").select_option(label="Zug")
+    while not held:
+        page.wait_for_timeout(20)
+    held.pop().continue_()
+    expect(page.locator("#commands")).to_contain_text('"size": 77, "city": "Zug"')
+    expect(page.get_by_label("size")).to_have_value("77")
 
 
 def test_value_far_outside_is_warned_of(visit: Callable[[str], Page], house: str) -> None:

@@ -82,6 +82,14 @@ TRAINS_NOTHING = {
 WITH_ALL = "SELFNORM_ALL_CHECKS"
 
 
+@pytest.fixture
+def hears_interrupts() -> Iterator[None]:
+    """SIGINT raises, even where whoever started the tests in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     with running(tmp_path_factory.mktemp("estimators")) as service, pytest.MonkeyPatch.context() as environment:
@@ -195,7 +203,7 @@ def test_refused_fit_leaves_nothing_behind(client: Client) -> None:
     assert {dataset.id for dataset in client.datasets.list()} == before
 
 
-def test_interrupted_fit_leaves_nothing_behind(client: Client) -> None:
+def test_interrupted_fit_leaves_nothing_behind(client: Client, hears_interrupts: None) -> None:
     before = [dataset.id for dataset in client.datasets.list()], [job.id for job in client.jobs.list()]
     stop = threading.Thread(target=interrupt_once_a_job_runs, args=(client.url,))
     stop.start()
@@ -220,7 +228,8 @@ def interrupt_once_a_job_runs(url: str) -> None:
     with Client(url) as client:
         while not list(client.jobs.list(state="running")):
             time.sleep(0.1)
-    os.kill(os.getpid(), signal.SIGINT)
+    # To this thread itself, or it would notice only when the service answers.
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 def until(deadline: float, ask: Callable[[], object]) -> None:

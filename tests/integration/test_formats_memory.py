@@ -49,6 +49,7 @@ BOMBS = {
 }
 
 PROGRAM = """
+import pandas  # which the tests bring and a service does not; pyarrow loads it where it is there
 import pyarrow.compute, pyarrow.csv
 import numpy as np, pyarrow as pa
 from service.api.formats import arrow, csv, ndjson, npy

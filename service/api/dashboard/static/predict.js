@@ -13,9 +13,9 @@ const about = given("given");
 const form = byId("row");
 const submit = form.querySelector("[type=submit]");
 let truth; // what the table says of the row in the form
-let isTouched = false;
 let asked = 0;
 const row = rowForm(about, changed);
+let isTouched = row.isTyped;
 
 function changed() {
   truth = undefined;

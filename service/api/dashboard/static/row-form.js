@@ -10,7 +10,9 @@ const PATTERN_PARTS = { "%Y": "year", "%m": "month", "%d": "day", "%H": "hour", 
 export function rowForm({ fields, row, width }, onChange) {
   const controls = [...document.querySelectorAll("[data-place]")];
   const whole = width > fields.length ? byId("whole") : null;
+  const typed = fields.filter((_, place) => isTyped(controls[place]));
   let values = { ...row };
+  for (const field of typed) values[field.name] = valueOf(controls[fields.indexOf(field)], field);
 
   function show() {
     fields.forEach((field, place) => setValue(controls[place], field, values[field.name]));
@@ -34,6 +36,8 @@ export function rowForm({ fields, row, width }, onChange) {
   });
   show();
   return {
+    /** Whether somebody typed into it before this script ran; that stays. */
+    isTyped: typed.length > 0,
     values: () => values,
     /** Put a row of the table into the form; columns that the model does not take are left out. */
     fill(cells) {
@@ -47,6 +51,8 @@ export function rowForm({ fields, row, width }, onChange) {
     isInOrder: () => [...controls, ...(whole ? [whole] : [])].every((control) => control.reportValidity()),
   };
 }
+
+const isTyped = (control) => (control.options ? control.selectedIndex > 0 : control.value !== "");
 
 function valueOf(control, field) {
   if (control.value === "") return null;
