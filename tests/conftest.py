@@ -17,19 +17,27 @@ from tests import servers
 
 TEMPLATE = "stocked"
 ROOM_BYTES = 8 * 2**30
+COMPILED = "TF_XLA_FLAGS"
+"""Tells TensorFlow where to keep compiled networks: compiling the same ones again takes longer than most tests."""
 
 settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
 
-def pytest_configure() -> None:
-    """Keep temporary files in memory where there is room.
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep temporary files in memory where there is room, and there what is compiled, for every process of the run.
 
     A disk that others use too stands still for seconds now and then, and every commit waits for it. What is killed here
     are processes, never the machine, so that memory keeps what a disk would keep.
     """
     if _takes_programs(servers.MEMORY):
         os.environ["TMPDIR"] = tempfile.tempdir = str(servers.MEMORY)
+    if COMPILED not in os.environ:  # else this is a process of a run, which has been told
+        folder = tempfile.mkdtemp(prefix="selfnorm-compiled-")
+        config.add_cleanup(lambda: shutil.rmtree(folder))
+        os.environ[COMPILED] = (
+            f"--tf_xla_persistent_cache_directory={folder} --tf_xla_persistent_cache_prefix=network"
+        )
 
 
 @pytest.fixture(scope="session")

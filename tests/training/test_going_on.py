@@ -45,7 +45,7 @@ def long(epochs: int, **network: Any) -> dict[str, Any]:
     return {"network": {"hidden_layers": 2, "units": 16, **network}, "training": training}
 
 
-LONG = {"plain": long(3000), "dropout": long(3000, dropout=0.1), "longest": long(8000, dropout=0.1)}
+LONG = {"plain": long(1800), "dropout": long(1800, dropout=0.1), "longest": long(4500, dropout=0.1)}
 """Some seconds each, for a word is heard after a second only."""
 
 
