@@ -32,12 +32,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if _takes_programs(servers.MEMORY):
         os.environ["TMPDIR"] = tempfile.tempdir = str(servers.MEMORY)
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # for the trainings of tests themselves, several at once
     if COMPILED not in os.environ:  # else this is a process of a run, which has been told
         folder = tempfile.mkdtemp(prefix="selfnorm-compiled-")
         config.add_cleanup(lambda: shutil.rmtree(folder))
-        os.environ[COMPILED] = (
-            f"--tf_xla_persistent_cache_directory={folder} --tf_xla_persistent_cache_prefix=network"
-        )
+        os.environ[COMPILED] = f"--tf_xla_persistent_cache_directory={folder} --tf_xla_persistent_cache_prefix=network"
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,8 @@ START_TIMEOUT_SECONDS = 180
 PATIENCE_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 60
 DYING_SECONDS = 30
+ONE_THREAD = {"SELFNORM_THREADS": "1"}
+"""For several services train at once while tests run, beside what is tested."""
 
 
 @dataclass
@@ -72,7 +74,7 @@ def running(data_dir: Path, **environment: str) -> Iterator[Service]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, **environment},
+        env={**ONE_THREAD, **os.environ, **environment},
     )
     try:
         with httpx.Client(base_url=_address(process), timeout=60) as client:
