@@ -205,7 +205,7 @@ def kill(site: Site, what: str, index: int) -> None:
 @on("postgresql")
 def test_guarantee_01_job_survives_the_death_of_the_api_on_the_first_byte_of_the_answer(site: Site) -> None:
     """A job answered 202 survives `kill -9` of the API on the first byte of the answer."""
-    for number in range(2):
+    for number in range(3):
         tag = f"first-byte-{number}"
         with connected(site.port) as client:
             client.sendall(posting({**SHORT, "tags": [tag]}, tag))
@@ -325,7 +325,7 @@ def test_guarantee_03_and_04_killed_workers_cost_an_epoch_and_no_bit(site: Site)
     Two jobs at once, so that the leases of the first two workers run out at the same time.
     """
     wanted = undisturbed(site, LONG, LONG_WITH_DROPOUT)
-    plans = [(LONG, ("parent", "trainer")), (LONG_WITH_DROPOUT, ("both", "trainer"))]
+    plans = [(LONG, ("parent", "trainer", "trainer")), (LONG_WITH_DROPOUT, ("both", "trainer", "trainer"))]
     with ThreadPoolExecutor(2) as pool:
         running = [pool.submit(train_through_kills, site, *plan, f"kills {SEED} {plan}") for plan in plans]
         assert [each.result() for each in running] == wanted

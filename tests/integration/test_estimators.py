@@ -228,7 +228,7 @@ def interrupt_once_a_job_runs(url: str) -> None:
     with Client(url) as client:
         while not list(client.jobs.list(state="running")):
             time.sleep(0.1)
-    # To this thread itself, or it would notice only when the service answers.
+    # To the main thread itself, or it would notice only when the service answers.
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 

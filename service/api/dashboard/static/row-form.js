@@ -10,9 +10,8 @@ const PATTERN_PARTS = { "%Y": "year", "%m": "month", "%d": "day", "%H": "hour", 
 export function rowForm({ fields, row, width }, onChange) {
   const controls = [...document.querySelectorAll("[data-place]")];
   const whole = width > fields.length ? byId("whole") : null;
-  const typed = fields.filter((_, place) => isTyped(controls[place]));
-  let values = { ...row };
-  for (const field of typed) values[field.name] = valueOf(controls[fields.indexOf(field)], field);
+  const typed = fields.map((field, place) => [field, controls[place]]).filter(([, control]) => isTyped(control));
+  let values = { ...row, ...Object.fromEntries(typed.map(([field, control]) => [field.name, valueOf(control, field)])) };
 
   function show() {
     fields.forEach((field, place) => setValue(controls[place], field, values[field.name]));
