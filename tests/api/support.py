@@ -6,9 +6,11 @@ from fastapi.testclient import TestClient
 from onnx import TensorProto, helper
 
 from service.domain.encoders import NumericEncoder
+from service.domain.jobs import Claim
 from service.domain.models import Inputs, NewVersion, Outputs
-from service.storage import models
+from service.storage import leases, models
 from service.storage.database import Database
+from tests.factories import measured, progress, saved_state
 
 JSON = {"Content-Type": "application/json"}
 
@@ -58,3 +60,21 @@ def register_model(database: Database, name: str = "m", job_id: str = "j1", weig
     )
     with database.write() as connection:
         models.register(connection, new)
+
+
+def claimed(database: Database, job_id: str) -> Claim:
+    with database.write() as connection:
+        held = leases.claim(connection, job_id, "w")
+    assert held is not None
+    return held
+
+
+def failed(client: TestClient, database: Database, **spec: Any) -> str:
+    """A job that lost its worker three epochs after it began, one after its last checkpoint."""
+    job_id: str = submit(client, **spec)["id"]
+    held = claimed(database, job_id)
+    with database.write() as connection:
+        leases.record(connection, held, progress(2), 1, [measured(1), measured(2)], saved_state(2))
+        leases.record(connection, held, progress(3), 1, [measured(3)])
+        leases.fail(connection, held, "worker_lost", "why")
+    return job_id
