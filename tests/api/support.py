@@ -1,9 +1,13 @@
 """What tests of the contract say often."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fastapi.testclient import TestClient
 from onnx import TensorProto, helper
+from sqlalchemy import event
 
 from service.domain.encoders import NumericEncoder
 from service.domain.jobs import Claim
@@ -13,6 +17,8 @@ from service.storage.database import Database
 from tests.factories import measured, progress, saved_state
 
 JSON = {"Content-Type": "application/json"}
+IN_THEIR_OWN_TIME = ("serving", "sweeper")
+"""Threads of the service that ask the database, whatever else happens."""
 
 
 def problem(answer: Any, status: int) -> dict[str, Any]:
@@ -24,6 +30,22 @@ def problem(answer: Any, status: int) -> dict[str, Any]:
     assert body["status"] == status
     assert body["request_id"] == answer.headers["x-request-id"]
     return body
+
+
+@contextmanager
+def queries(database: Database) -> Iterator[list[str]]:
+    """What the database is asked to read meanwhile, by requests and by the test itself."""
+    asked: list[str] = []
+
+    def keep(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("SELECT") and threading.current_thread().name not in IN_THEIR_OWN_TIME:
+            asked.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", keep)
+    try:
+        yield asked
+    finally:
+        event.remove(database.engine, "before_cursor_execute", keep)
 
 
 def submit(client: TestClient, **fields: Any) -> dict[str, Any]:

@@ -1,12 +1,7 @@
 """Pictures of a comparison, on both databases."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import event
 
 from service.domain.jobs import EpochRecord
 from service.storage import leases
@@ -20,7 +15,7 @@ from tests.api.comparing import (
     submit,
     trained,
 )
-from tests.api.support import problem
+from tests.api.support import problem, queries
 from tests.factories import progress
 
 
@@ -53,27 +48,13 @@ def test_comparison_without_depths_has_no_depth_sweep(client: TestClient, databa
         assert body["code"] == "nothing_to_draw"
 
 
-@contextmanager
-def statements(database: Database) -> Iterator[list[str]]:
-    """What the database is asked meanwhile."""
-    asked: list[str] = []
-
-    def keep(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith("SELECT"):
-            asked.append(statement)
-
-    event.listen(database.engine, "before_cursor_execute", keep)
-    yield asked
-    event.remove(database.engine, "before_cursor_execute", keep)
-
-
 @pytest.mark.parametrize("path", ["", "/plots/learning_curves", "/plots/critical_difference"])
 def test_what_the_client_has_is_not_read(client: TestClient, database: Database, path: str) -> None:
     comparison = submit(client)
     all_trained(database, comparison)
     path = f"/comparisons/{comparison['id']}{path}"
     tag = client.get(path).headers["etag"]
-    with statements(database) as asked:
+    with queries(database) as asked:
         assert client.get(path, headers={"If-None-Match": tag}).status_code == 304
     assert len(asked) == 1
     assert "epochs" not in asked[0]
@@ -83,7 +64,7 @@ def test_what_the_client_has_is_not_read(client: TestClient, database: Database,
 def test_nothing_of_a_picture_is_read_before_its_turn(client: TestClient, database: Database) -> None:
     comparison = submit(client)
     all_trained(database, comparison)
-    with statements(database) as asked:
+    with queries(database) as asked:
         plot = find_comparison_plot(database, comparison["id"], "learning_curves", "svg")
         assert not any("epochs" in statement for statement in asked)
         picture = plot.draw()
@@ -95,7 +76,7 @@ def test_ranks_and_depths_need_one_epoch_of_each_job(client: TestClient, databas
     comparison = submit(client, arms=None, depths=[1, 2], units=4)
     all_trained(database, comparison)
     for name in ("critical_difference", "depth_sweep"):
-        with statements(database) as asked:
+        with queries(database) as asked:
             assert client.get(f"/comparisons/{comparison['id']}/plots/{name}").status_code == 200
         assert not any("ORDER BY epochs.job_id" in statement for statement in asked)
 

@@ -27,7 +27,7 @@ from tests.api.comparing import (
     submit,
     trained,
 )
-from tests.api.support import problem
+from tests.api.support import problem, queries
 
 
 def test_submitted_comparison_is_stored_complete_and_rings_for_every_job(
@@ -167,13 +167,10 @@ def test_lists_are_paged_newest_first_in_a_fixed_number_of_queries(client: TestC
     rest = client.get(f"/comparisons?page_size=2&page_token={page['next_page_token']}").json()
     assert [item["id"] for item in page["items"] + rest["items"]] == made[::-1]
     assert rest["next_page_token"] is None
-    asked: list[str] = []
-    event.listen(
-        database.engine, "before_cursor_execute", lambda _c, _u, statement, *_: asked.append(statement), named=False
-    )
-    client.get("/comparisons?page_size=1")
-    one = len(asked)
-    client.get("/comparisons")
+    with queries(database) as asked:
+        client.get("/comparisons?page_size=1")
+        one = len(asked)
+        client.get("/comparisons")
     assert len(asked) == 2 * one
 
 

@@ -47,7 +47,13 @@ def test_many_mixed_rows_are_answered_as_few_are(
     assert many["predictions"] == few["predictions"] * times
     assert many["probabilities"] == few["probabilities"] * times
     [warning] = few["warnings"]
-    assert many["warnings"] == [warning.replace("row 2", f"row {2 + 3 * place}") for place in range(20)]
+    first = [warning.replace("row 2", f"row {2 + 3 * place}") for place in range(20)]
+    # On a slow machine the first of these rows are recent ones before the last are answered, which is then said too.
+    of_all, of_rows = [
+        [one for one in many["warnings"] if one.startswith("row ") is is_row] for is_row in (False, True)
+    ]
+    assert of_rows == first[: 20 - len(of_all)]
+    assert len(of_all) <= 1
     assert f"may have {len(body):,} bytes" in problem(too_many, 413)["detail"]
 
 

@@ -4,20 +4,18 @@ import math
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import event
 
 from service.domain.diagnostics import Diagnosis, HeldOut, Histogram, Histograms, LayerDiagnosis
 from service.domain.jobs import EpochRecord
 from service.storage import curves, diagnostics, jobs
 from service.storage.database import Database
 from service.use_cases.plots import PLOT_NAMES, PlotName, find_plot
-from tests.api.support import problem
+from tests.api.support import problem, queries
 from tests.factories import stored_job
 
 SVG, PNG = "image/svg+xml", "image/png"
@@ -171,17 +169,10 @@ def test_plots_are_described(client: TestClient) -> None:
 def test_only_what_is_drawn_is_read_and_only_in_its_turn(
     trained: TestClient, database: Database, name: PlotName, column: str, others: tuple[str, ...]
 ) -> None:
-    asked: list[str] = []
-
-    def keep(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith("SELECT"):
-            asked.append(statement)
-
-    event.listen(database.engine, "before_cursor_execute", keep)
-    plot = find_plot(database, "job-1", name, "svg")
-    assert (len(asked), column in asked[0]) == (1, False)
-    plot.draw()
-    event.remove(database.engine, "before_cursor_execute", keep)
+    with queries(database) as asked:
+        plot = find_plot(database, "job-1", name, "svg")
+        assert (len(asked), column in asked[0]) == (1, False)
+        plot.draw()
     assert any(column in statement for statement in asked)
     assert not any(other in statement for statement in asked for other in others)
 
