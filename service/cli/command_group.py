@@ -1,4 +1,4 @@
-"""How the root of the command line shows its commands, and how it ends when nobody reads what it prints."""
+"""How the root of the command line shows its commands, and how it ends when what it prints goes nowhere."""
 
 import io
 import os
@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from service.cli.printing import harmless
+from service.cli.printing import FULL, MISUSED, fail, harmless, reason
 
 PIPE_CLOSED = 141
 """What a shell reports of a program that SIGPIPE has ended (128 + 13)."""
@@ -32,24 +32,39 @@ class CommandGroup(TyperGroup):
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Take in the words before a command."""
-        with _harmless_faults():
+        with _heard(), _harmless_faults():
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; where its reader has gone (``selfnorm jobs | head -1``), end in silence."""
+        """Run a command."""
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):  # names may hold what a terminal's own encoding has not
                 stream.reconfigure(errors="backslashreplace")
+        with _heard(), _harmless_faults():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """End in silence where the reader has gone (``selfnorm jobs | head -1``), and in words where a disk is full."""
+    try:
         try:
-            try:
-                with _harmless_faults():
-                    return super().invoke(ctx)
-            finally:
-                sys.stdout.flush()
-        except BrokenPipeError:
-            # What is still buffered would be written when Python ends, and fail again, aloud.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(PIPE_CLOSED) from None
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _print_no_more()
+        raise typer.Exit(PIPE_CLOSED) from None
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        _print_no_more()
+        fail(MISUSED, f"{error.filename or 'what is printed'} cannot be written: {reason(error)}")
+
+
+def _print_no_more() -> None:
+    """Let what is still buffered go nowhere: Python would write it when it ends, and fail again, aloud."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What reaches a terminal: results on stdout, words on stderr, and nothing in either that a terminal would obey."""
 
+import errno
 import json
 import os
 import shutil
@@ -18,6 +19,8 @@ REFUSED = 3
 UNREACHABLE = 4
 INTERRUPTED = 130
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a system says of a file that takes no more."""
 NARROWEST = 20
 
 

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 import typer
 
-from service.cli.printing import harmless, reason
+from service.cli.printing import FULL, harmless, reason
 
 
 class CsvWriter:
@@ -87,6 +87,18 @@ def text_to(path: Path | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
+    try:
+        with _whole(path) as stream:
+            yield stream
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise _unwritable(path, error) from None
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[TextIO]:
+    """Open a file that gets its name when all is in it."""
     if path.exists() and not path.is_file():  # a device or a pipe, which a file must not take the place of
         with _opened(path, "w", path) as stream:
             yield stream
@@ -105,7 +117,11 @@ def _opened(path: Path, mode: str, called: Path) -> TextIO:
     try:
         return path.open(mode, encoding="utf-8", errors="backslashreplace", newline="")  # type: ignore[return-value]
     except OSError as error:
-        raise typer.BadParameter(f"{called} cannot be written: {reason(error)}", param_hint="--output") from None
+        raise _unwritable(called, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> typer.BadParameter:
+    return typer.BadParameter(f"{path} cannot be written: {reason(error)}", param_hint="--output")
 
 
 def as_json(cell: Any) -> Any:

@@ -14,7 +14,7 @@ import pytest
 from rich.cells import cell_len
 
 from service.cli.row_files import PIECE_ROWS
-from tests.command_line import CONTROL, HOSTILE, CommandLine
+from tests.command_line import CONTROL, HOSTILE, CommandLine, command
 from tests.documents import ROOT, blocks, environment, reading
 from tests.processes import Service, running
 
@@ -215,6 +215,20 @@ def test_rows_come_back_with_their_predictions(cli: CommandLine, service: Servic
     assert "2 predictions of flats version 1" in stored.stderr
     written = (cli.folder / "answers.csv").read_text()
     assert written == f"size,city,prediction\n70,Bern,{expected[0]}\n,Basel,{expected[1]}\n"
+
+
+@pytest.mark.usefixtures("trained")
+def test_full_disk_leaves_no_part_of_a_file(cli: CommandLine) -> None:
+    (cli.folder / "many.csv").write_text("size,city\n" + "70,Bern\n" * 1000)
+    limited = ["bash", "-c", 'ulimit -f 1; exec "$@"', "bash", *command("predict", "flats", "many.csv")]
+    for output, why in (("full.csv", "File too large"), ("/dev/full", "No space left on device")):
+        done = subprocess.run(
+            [*limited, "-o", output], capture_output=True, text=True, check=False, env=cli.environment(), cwd=cli.folder
+        )
+        assert done.returncode == 2
+        assert f"{output} cannot be written: {why}" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not list(cli.folder.glob("*full.csv*"))
 
 
 @pytest.mark.usefixtures("trained")

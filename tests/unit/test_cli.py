@@ -97,6 +97,14 @@ def test_help_ends_in_silence_where_nobody_reads_it() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("words", ["--help", "jobs --help", "version"])
+def test_full_disk_is_said(words: str) -> None:
+    line = f"{sys.executable} -m service.cli {words} > /dev/full"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 2
+    assert done.stderr == "selfnorm: what is printed cannot be written: No space left on device\n"
+
+
 def test_reference_names_every_command_and_every_option() -> None:
     reference = (ROOT / "docs/cli.md").read_text().replace("\\|", "|")
     for name, command in commands().items():
