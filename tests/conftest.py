@@ -1,5 +1,6 @@
 """Fixtures: both databases, migrated by Alembic and stocked once, a fresh copy for every test; a real broker."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -37,6 +38,12 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = tempfile.mkdtemp(prefix="selfnorm-compiled-")
         config.add_cleanup(lambda: shutil.rmtree(folder))
         os.environ[COMPILED] = f"--tf_xla_persistent_cache_directory={folder} --tf_xla_persistent_cache_prefix=network"
+
+
+def pytest_collection_finish() -> None:
+    """Look for no garbage in the thousands of tests and in all that is loaded: none of it is ever any."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +97,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         return
     administration = request.getfixturevalue("stocked_postgresql")
     name = f"test_{abs(hash(tmp_path))}"
-    administration.execute(text(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}"))
+    faster = "STRATEGY FILE_COPY"  # by a third, for one as small as this
+    administration.execute(text(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} {faster}"))
     yield f"{request.getfixturevalue('postgresql_server')}/{name}"
     administration.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
 

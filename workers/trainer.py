@@ -15,7 +15,7 @@ import time
 from typing import TextIO
 
 from service.domain.jobs import Claim
-from service.processes import allowed_bytes, die_with_parent, private_bytes
+from service.processes import allowed_bytes, die_with_parent, loading, private_bytes
 from service.settings import Settings, read_settings
 from service.storage import leases
 from service.storage.database import Database
@@ -85,7 +85,8 @@ class Trainer:
         """Work until told to stop."""
         threading.Thread(target=self._pulse, name="pulse", daemon=True).start()
         threading.Thread(target=self._listen, name="listener", daemon=True).start()
-        from workers import attempt, background, environment  # TensorFlow, while the pulse shows that this lives
+        with loading():
+            from workers import attempt, background, environment  # TensorFlow, while the pulse shows that this lives
 
         environment.configure(self._settings.threads)
         self._say("ready")

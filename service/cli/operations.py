@@ -40,13 +40,15 @@ def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     _need("api", "api")
     # NumPy reads this when it is imported. Requests run side by side already; threads in each of them get in their way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from service.processes import loading
     from service.settings import read_settings
 
     settings = read_settings()
-    if settings.api_processes == 1:
-        from service.server import serve
-    else:
-        from service.acceptor import serve
+    with loading():
+        if settings.api_processes == 1:
+            from service.server import serve
+        else:
+            from service.acceptor import serve
     raise typer.Exit(serve(settings, host, port))
 
 

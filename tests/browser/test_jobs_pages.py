@@ -6,9 +6,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Error, Locator, Page, Route, expect
 
 from tests.browser.axe import grave_violations
 from tests.browser.conftest import Faults
@@ -220,6 +221,29 @@ def test_form_advises_probes_and_trains(visit: Visit, service: Service) -> None:
     assert (job["spec"]["model"], job["spec"]["tags"]) == ("advised", ["one", "two"])
     assert "malic_acid" not in job["spec"]["features"]
     assert len(job["spec"]["features"]) == 12
+
+
+def test_advice_that_comes_late_does_not_take_the_place_of_a_refusal(visit: Visit, page_faults: Faults) -> None:
+    page = visit("/dashboard/jobs/new?dataset=iris")
+    held: list[Route] = []
+    page.route("**/jobs?validate_only=true", lambda route: held.append(route))
+    with page.expect_request("**/jobs?validate_only=true"):
+        field(page, "/training/epochs").fill("many")
+    page.get_by_role("button", name="Train", exact=True).click()
+    told = page.locator('[data-problem-of="/training/epochs"]')
+    expect(told).to_contain_text("many")
+    late = {
+        "title": "",
+        "status": 422,
+        "detail": "",
+        "code": "",
+        "errors": [{"pointer": "#/training/epochs", "detail": "late"}],
+    }
+    with suppress(Error):  # nobody waits for it any more
+        held[0].fulfill(status=422, json=late, content_type="application/problem+json")
+    page.wait_for_timeout(300)
+    expect(told).to_contain_text("many")
+    page_faults.forget("422")
 
 
 def test_hostile_names_are_text_and_the_same_request_works_from_elsewhere(

@@ -83,10 +83,15 @@ function showColumns(next) {
   features.show(columns, target);
 }
 
-/** Somebody has changed something: when that has rested for a moment, ask what it comes to. */
-function changed() {
+/** Ask no more what the form comes to: no answer to that is to stand in the place of another one. */
+function lookNoMore() {
   clearTimeout(timer);
   asking.abort();
+}
+
+/** Somebody has changed something: when that has rested for a moment, ask what it comes to. */
+function changed() {
+  lookNoMore();
   timer = setTimeout(look, PAUSE_MS);
 }
 
@@ -158,6 +163,7 @@ byId("anew").addEventListener("click", () => choosePreset(""));
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
+  lookNoMore();
   const compare = async () => {
     try {
       return await create("/comparisons", { json: spec() });

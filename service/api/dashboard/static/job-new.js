@@ -56,10 +56,15 @@ async function chooseDataset(id) {
 let timer = null;
 let asking = new AbortController();
 
-/** Somebody has changed something: when that has rested for a moment, ask what it comes to. */
-function changed() {
+/** Ask no more what the form comes to: no answer to that is to stand in the place of another one. */
+function lookNoMore() {
   clearTimeout(timer);
   asking.abort();
+}
+
+/** Somebody has changed something: when that has rested for a moment, ask what it comes to. */
+function changed() {
+  lookNoMore();
   timer = setTimeout(look, PAUSE_MILLISECONDS);
 }
 
@@ -115,6 +120,7 @@ form.addEventListener("reset", () => {
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
+  lookNoMore();
   const train = async () => {
     byId("sending").textContent = "Sending …";
     try {
