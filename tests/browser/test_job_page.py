@@ -14,6 +14,8 @@ from tests.processes import Service
 
 Visit = Callable[[str], Page]
 
+OVERFLOW = "(part) => part.scrollWidth - part.clientWidth"
+
 QUICK = {"kind": "snn", "hidden_layers": 3, "units": 16}
 ENDLESS = {
     "dataset": "digits",
@@ -166,6 +168,7 @@ def test_page_is_accessible_and_fits_every_width(visit: Visit, finished: str) ->
         assert grave_violations(page) == []
     page.get_by_role("tab", name="By epoch").click()
     page.evaluate("scrollTo(0, 0)")
+    assert page.locator("#metrics .table-wrap").evaluate(OVERFLOW) == 0, "a column is out of sight on a laptop"
     keep(page, "job")
     page.set_viewport_size({"width": 380, "height": 800})
     page.wait_for_timeout(300)

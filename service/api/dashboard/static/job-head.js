@@ -81,6 +81,6 @@ function metricsTable({ latest, best, test }) {
     el("tr", {}, el("th", { scope: "row" }, name), [latest, best].flatMap((part) => [cell(part, name), cell(part, `val_${name}`)]), cell(test, name)),
   );
   const caption = el("caption", { class: "visually-hidden" }, "Metrics of the latest epoch, of the best one, and on the test part");
-  const table = el("table", {}, caption, el("thead", {}, head), el("tbody", {}, rows));
+  const table = el("table", { class: "close" }, caption, el("thead", {}, head), el("tbody", {}, rows));
   return el("div", { class: "table-wrap", tabindex: 0, role: "region", "aria-label": "Metrics" }, table);
 }
