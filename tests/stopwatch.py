@@ -29,7 +29,9 @@ class Stopwatch:
         return end - since - self._lost(since, end)
 
     def _lost(self, since: float, until: float) -> float:
-        spans = ((max(before + TICK_SECONDS, since), min(woken, until)) for before, woken in pairwise(self._woken))
+        spans = (
+            (max(before + TICK_SECONDS, since), min(woken, until)) for before, woken in pairwise([*self._woken, until])
+        )
         return sum(late - due for due, late in spans if late > due)
 
     def _run(self) -> None:

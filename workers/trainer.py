@@ -80,6 +80,7 @@ class Trainer:
         self._claims = Claims(self._database, worker)
         self._wishes: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
+        self._is_ready = False
 
     def run(self) -> None:
         """Work until told to stop."""
@@ -89,6 +90,7 @@ class Trainer:
             from workers import attempt, background, environment  # TensorFlow, while the pulse shows that this lives
 
         environment.configure(self._settings.threads)
+        self._is_ready = True
         self._say("ready")
         pause = 0.0
         while not self._stopping.is_set():
@@ -112,7 +114,9 @@ class Trainer:
         self._database.close()
 
     def stop(self) -> None:
-        """Store and hand back what is being trained, then end."""
+        """Store and hand back what is being trained, then end; before it is ready it holds nothing, and just ends."""
+        if not self._is_ready:
+            os._exit(0)
         self._stopping.set()
         self._wishes.put(None)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from redis import Redis
-from sqlalchemy import event, func, select
+from sqlalchemy import event, func, select, text
 
 from service.api.dependencies import Services
 from service.domain.jobs import JobState
@@ -249,8 +249,10 @@ def test_storage_names_members_by_arm_and_seed(client: TestClient, database: Dat
 
 
 def test_comparison_that_does_not_fit_is_refused_without_the_write_lock(client: TestClient, database: Database) -> None:
-    with ThreadPoolExecutor(1) as pool, database.write():
-        answer = pool.submit(client.post, "/comparisons", json={"dataset": "iris", "features": ["nothing"]}).result(10)
+    with ThreadPoolExecutor(1) as pool, database.write() as connection:
+        if database.dialect == "postgresql":
+            connection.execute(text("LOCK TABLE comparisons, jobs IN EXCLUSIVE MODE"))
+        answer = pool.submit(client.post, "/comparisons", json={"dataset": "iris", "features": ["nothing"]}).result(20)
         assert problem(answer, 422)["errors"][0]["pointer"] == "#/features/0"
 
 

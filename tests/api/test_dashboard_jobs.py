@@ -27,7 +27,7 @@ from service.task_queue import Doorbell
 from service.use_cases import job_list
 from service.use_cases.job_list import MOST_DATASETS
 from tests.api.pages import given
-from tests.api.test_events import Fields, Server, blocks, served
+from tests.api.test_events import Fields, Server, blocks, eventually, served
 from tests.factories import measured, stored_job
 
 PAGE_SIZE = 25
@@ -151,6 +151,7 @@ def test_stream_begins_with_the_page_and_goes_on_with_what_changes(server: Serve
         third, change = next(coming)
         assert (change["order"], [row["id"] for row in change["jobs"]]) == (["c", "b", "a"], ["c"])
     assert int(first) < int(second) < int(third)
+    eventually(lambda: not server.uvicorn.server_state.tasks)
     with stream(server.client, after=first) as found:
         last, change = next(news(found))
         assert [row["id"] for row in change["jobs"]] == ["c", "b", "a"]  # nobody listened, so nobody knows what is new
@@ -209,6 +210,7 @@ def test_many_listeners_cost_one_look_a_second(server: Server, database: Databas
         counting.set()
         began = time.monotonic()
         time.sleep(3)
+        eventually(lambda: looks)
         counting.clear()
         passed = time.monotonic() - began
         train(database, "a", 1)

@@ -176,7 +176,7 @@ class Site:
 
     def broker(self) -> Redis:
         """A connection to the broker, past its proxy."""
-        return Redis(port=self.topology._broker_port, socket_timeout=5)
+        return Redis(port=self.topology._broker_port, socket_timeout=30)
 
     def no_message_waits(self, broker: Redis) -> bool:
         return broker.llen(QUEUE) == 0

@@ -36,7 +36,7 @@ def test_training_goes_on_after_the_disk_was_full() -> None:
         def stored() -> snapshot.StoredJob:
             return topology.look(snapshot.read).jobs[job_id]
 
-        wait_until(lambda: bool(stored().checkpoints), 90, lambda: topology.log("worker"))
+        wait_until(lambda: bool(stored().checkpoints), 150, lambda: topology.log("worker"))
         trainer = topology.trainer(0)
         assert injector.do(Fault("fill_disk", 0.0, 0.0, FULL_SECONDS))
         answers, accepted = set(), []

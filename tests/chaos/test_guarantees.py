@@ -207,6 +207,7 @@ def test_guarantee_01_job_survives_the_death_of_the_api_on_the_first_byte_of_the
     """A job answered 202 survives `kill -9` of the API on the first byte of the answer."""
     for number in range(3):
         tag = f"first-byte-{number}"
+        site.get("/readyz")  # it has just been started again, and is asked once only
         with connected(site.port) as client:
             client.sendall(posting({**SHORT, "tags": [tag]}, tag))
             answer = client.recv(1)
@@ -503,7 +504,7 @@ def test_guarantee_08_full_disk_tears_nothing_and_needs_no_restart(small_disk: S
     The training ends while there is no room: it waits with its end.
     """
     site = small_disk
-    training = site.submit(spec("full", epochs=60))
+    training = site.submit(spec("full", epochs=150))
     site.wait_for_checkpoint(training)
     with site.frozen_worker(0, training):  # so that it does not end before
         assert site.row(training)["state"] == JobState.RUNNING

@@ -123,7 +123,7 @@ class Topology:
 
     def flush_broker(self) -> None:
         """Remove everything that the broker holds."""
-        with Redis(port=self._broker_port, socket_timeout=2) as broker:
+        with Redis(port=self._broker_port, socket_timeout=30) as broker:
             broker.flushall()
 
     # What is there.

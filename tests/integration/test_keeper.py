@@ -29,6 +29,7 @@ from tests.factories import stored_job
 from tests.processes import alive, descendants, linux_only
 from tests.servers import free_port, package_folder
 from workers.keeper import DEAF_SECONDS, FAILED, FROZEN_SECONDS, READY_LINE
+from workers.trainer import NAME_VARIABLE, PARENT_VARIABLE
 
 pytestmark = [
     linux_only,
@@ -306,6 +307,28 @@ def test_training_process_that_never_gets_ready_is_replaced(sqlite_database: Dat
         wait_until(lambda: worker.trainers() not in ([], first), 60, worker.said)
         assert "the training process has not got ready in 3 s" in worker.said()
         assert not worker.is_ready()
+
+
+def test_training_process_that_is_told_to_end_while_it_loads_ends_at_once(tmp_path: Path) -> None:
+    known = {NAME_VARIABLE: "w1", PARENT_VARIABLE: str(os.getpid()), "PYTHONPATH": str(ROOT)}
+    command, pipe = [sys.executable, "-m", "workers.trainer"], subprocess.PIPE
+    with subprocess.Popen(
+        command,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, **known},
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "alive\n"
+        process.stdin.write("stop\n")
+        process.stdin.flush()
+        said = process.stdout.read()
+    assert process.returncode == 0
+    assert "ready" not in said
 
 
 def restart(broker: Broker) -> None:

@@ -3,7 +3,8 @@
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from service.storage.database import Connection, Database, database_time
 from service.storage.tables import jobs as job_table
 from service.tables.importer import ImportRequest, import_table
 from tests.factories import stored_job
+from tests.stopwatch import stopwatch
 from workers import attempt
 
 SMALL: dict[str, Any] = {"network": {"hidden_layers": 1, "units": 8}, "training": {"epochs": 3, "test_fraction": 0.2}}
@@ -65,6 +67,15 @@ def run_beside(database: Database, job_id: str = "job-1", **options: Any) -> thr
 def finish(thread: threading.Thread, seconds: float = 60) -> None:
     thread.join(seconds)
     assert not thread.is_alive()
+
+
+@contextmanager
+def promised(seconds: float = 5) -> Iterator[None]:
+    """Check that what is done meanwhile takes less than so long, without what the machine takes."""
+    with stopwatch() as watch:
+        began = time.monotonic()
+        yield
+        assert watch.elapsed(began) < seconds
 
 
 def newest(database: Database, job_id: str = "job-1") -> Checkpoint | None:

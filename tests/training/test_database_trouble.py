@@ -23,6 +23,7 @@ from tests.training.attempts import (
     claimed,
     epochs_of,
     finish,
+    promised,
     read,
     run,
     run_beside,
@@ -78,10 +79,9 @@ def test_cancel_is_heard_while_nothing_can_be_written(database: Database) -> Non
     left = break_writes(database, 1000)
     thread = start(database)
     wait_until(lambda: left[0] < 998)
-    asked = time.monotonic()
-    ask(database, jobs.request_cancel)
-    finish(thread)
-    assert time.monotonic() - asked < 5
+    with promised():
+        ask(database, jobs.request_cancel)
+        finish(thread)
     assert read(database).state == JobState.CANCELLED
 
 
@@ -110,7 +110,7 @@ def test_lease_is_renewed_again_after_the_database_was_down(database: Database) 
     event.listen(database.engine, "before_cursor_execute", before_execute)
     with Lease(database, held) as lease:
         began = lease.renewed_at
-        wait_until(lambda: lease.renewed_at > began, 10)
+        wait_until(lambda: lease.renewed_at > began)
         lease.check()
     assert left == [0]
     assert read(database).state == JobState.RUNNING
@@ -189,7 +189,7 @@ def test_job_waits_for_room_on_the_disk(sqlite_database: Database, caplog: pytes
     wait_until(lambda: sum("disk is full" in said.message for said in caplog.records) >= 3)
     assert read(sqlite_database).state == JobState.RUNNING
     pages = 4294967294
-    finish(thread, 30)
+    finish(thread)
     assert (read(sqlite_database).state, read(sqlite_database).attempts) == (JobState.SUCCEEDED, 1)
     assert epochs_of(sqlite_database) == [1, 2, 3]
 

@@ -27,6 +27,7 @@ from tests.training.attempts import (
     losses_of,
     lost,
     newest,
+    promised,
     read,
     run,
     run_beside,
@@ -85,10 +86,9 @@ def stop(database: Database, job_id: str = "job-1") -> Checkpoint:
     """Run an attempt, end its worker once it has come further, and return where the job stands."""
     stopping = threading.Event()
     thread = run_beside(database, job_id, stopping=stopping)
-    asked = time.monotonic()
-    stopping.set()
-    finish(thread)
-    assert time.monotonic() - asked < 5
+    with promised():
+        stopping.set()
+        finish(thread)
     job, left = read(database, job_id), newest(database, job_id)
     assert (job.state, losses_of(database, job_id)) == (JobState.QUEUED, 0)
     assert told(database, EventKind.HANDED_BACK, job_id)[-1] == {"attempt": job.attempts}
@@ -124,10 +124,9 @@ def test_paused_training_goes_on_to_the_same_weights_when_it_is_resumed(
 ) -> None:
     stored_job(database, **LONG["plain"])
     thread = run_beside(database)
-    asked = time.monotonic()
-    ask(database, jobs.request_pause)
-    finish(thread)
-    assert time.monotonic() - asked < 5
+    with promised():
+        ask(database, jobs.request_pause)
+        finish(thread)
     job, left = read(database), newest(database)
     assert (job.state, job.pause_requested) == (JobState.PAUSED, False)
     assert left is not None

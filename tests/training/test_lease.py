@@ -26,6 +26,7 @@ from tests.training.attempts import (
     finish,
     losses_of,
     lost,
+    promised,
     read,
     run_beside,
     start,
@@ -44,10 +45,9 @@ UNCOMPILED: dict[str, Any] = {**SMALL, "network": {"hidden_layers": 1, "units": 
 def test_cancel_ends_a_running_training_within_5_seconds(database: Database) -> None:
     stored_job(database, **ENDLESS)
     thread = run_beside(database)
-    asked = time.monotonic()
-    ask(database, jobs.request_cancel)
-    finish(thread)
-    assert time.monotonic() - asked < 5
+    with promised():
+        ask(database, jobs.request_cancel)
+        finish(thread)
     assert read(database).state == JobState.CANCELLED
     with database.read() as connection:
         assert models.list_page(connection, PageRequest()).items == []
@@ -109,10 +109,9 @@ def test_word_is_heard_within_5_seconds_while_the_table_is_read(
     stored_job(database, dataset="fashion_mnist", **SMALL)
     thread = start(database, datasets_dir=slow_folder)
     wait_until(background.is_working)
-    asked = time.monotonic()
-    ask(database, request_to)
-    finish(thread)
-    assert time.monotonic() - asked < 5
+    with promised():
+        ask(database, request_to)
+        finish(thread)
     assert read(database).state == state
 
 
@@ -121,8 +120,9 @@ def test_stopping_worker_does_not_wait_for_a_table(sqlite_database: Database, sl
     stopping = threading.Event()
     thread = start(sqlite_database, datasets_dir=slow_folder, stopping=stopping)
     wait_until(background.is_working)
-    stopping.set()
-    finish(thread, 5)
+    with promised():
+        stopping.set()
+        finish(thread)
     assert read(sqlite_database).state == JobState.QUEUED
 
 
@@ -130,9 +130,10 @@ def test_cancelled_training_that_hears_nothing_is_abandoned(database: Database) 
     said: list[str] = []
     with Lease(database, claimed(database), abandon=said.append):
         asked = time.monotonic()
-        ask(database, jobs.request_cancel)
-        wait_until(lambda: said, 10)
-        assert CANCEL_LOOKS * LOOK_SECONDS < time.monotonic() - asked < 5
+        with promised():
+            ask(database, jobs.request_cancel)
+            wait_until(lambda: said)
+        assert time.monotonic() - asked > CANCEL_LOOKS * LOOK_SECONDS
         assert read(database).state == JobState.CANCELLED
     assert said == ["job job-1 was cancelled while nothing could interrupt it"]
 
@@ -160,9 +161,9 @@ def test_cancel_of_a_job_that_cannot_be_stored_to_be_paused_is_heard(sqlite_data
 
 def test_training_that_stands_still_is_abandoned(database: Database) -> None:
     said: list[str] = []
+    began = time.monotonic()
     with Lease(database, claimed(database), abandon=said.append, look_seconds=QUICK, stall_looks=1) as lease:
-        began = time.monotonic()
-        wait_until(lambda: said, 10)
+        wait_until(lambda: said)
         assert time.monotonic() - began > QUICK
         job = read(database)
         assert (job.state, losses_of(database)) == (JobState.QUEUED, 1)
@@ -182,7 +183,7 @@ def is_lost(lease: Lease) -> bool:
 def test_training_that_stands_still_after_it_has_moved_is_abandoned(sqlite_database: Database) -> None:
     said: list[str] = []
     held = claimed(sqlite_database)
-    with Lease(sqlite_database, held, abandon=said.append, look_seconds=QUICK, stall_looks=1) as lease:
+    with Lease(sqlite_database, held, abandon=said.append, look_seconds=QUICK, stall_looks=2) as lease:
         for _ in range(30):
             time.sleep(QUICK / 10)
             lease.check()
@@ -224,9 +225,9 @@ def test_training_that_does_not_hear_that_another_worker_has_its_job_is_abandone
     with database.write() as connection:
         assert leases.claim(connection, "job-1", "w2") is not None
     before = read(database)
+    began = time.monotonic()
     with Lease(database, held, abandon=said.append, look_seconds=QUICK, **options):
-        began = time.monotonic()
-        wait_until(lambda: said, 10)
+        wait_until(lambda: said)
         assert time.monotonic() - began > 2 * QUICK
     assert said[0] == f"job job-1 {reason}"
     assert read(database) == before
@@ -246,8 +247,8 @@ def wait_for_looks(lease: Lease, say: Callable[[], object]) -> None:
 def test_training_that_only_waits_is_given_more_time_and_is_abandoned_all_the_same(database: Database) -> None:
     said: list[str] = []
     wait: dict[str, Any] = {"is_waiting": lambda: True, "stall_looks": 1, "wait_looks": 8}
+    began = time.monotonic()
     with Lease(database, claimed(database), abandon=said.append, look_seconds=QUICK, **wait) as lease:
-        began = time.monotonic()
         wait_until(lambda: is_lost(lease))
         assert time.monotonic() - began > 8 * QUICK
     assert said[0].startswith("job job-1 stood still for ")

@@ -108,7 +108,7 @@ def test_duration_is_said_in_two_units(seconds: float, said: str) -> None:
 
 def test_age_counts_from_now() -> None:
     assert age(None) == ""
-    assert age(datetime.now(UTC) - timedelta(minutes=5, seconds=0.5)) == "5 min ago"
+    assert age(datetime.now(UTC) - timedelta(hours=5)) == "5 h ago"
 
 
 def test_measures_are_said_with_the_figures_that_tell() -> None:
