@@ -40,9 +40,24 @@ class Service:
         return [pid for pid, command in descendants(self.process.pid).items() if part in command]
 
     def post(self, path: str, **body: Any) -> dict[str, Any]:
-        """Send a request, again and again while it is refused for the moment, as a client would."""
+        """Make something of a body, as a client would."""
+        return self._asked("POST", path, json=body)
+
+    def put(self, path: str, **body: Any) -> dict[str, Any]:
+        """Set something to a body, as a client would."""
+        return self._asked("PUT", path, json=body)
+
+    def upload(self, name: str, content: str | bytes) -> str:
+        """Store a CSV file; return the id of the data set."""
+        headers = {"Content-Type": "text/csv"}
+        made = self._asked("POST", "/datasets", params={"name": name}, content=content, headers=headers)
+        return str(made["id"])
+
+    def _asked(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        """Send a request, again and again while it is refused for the moment."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while (answer := self.client.post(path, json=body)).status_code == 503 and time.monotonic() < deadline:
+        while (answer := self.client.request(method, path, **request)).status_code == 503:
+            assert time.monotonic() < deadline, answer.text
             time.sleep(0.2)
         assert answer.status_code < 300, answer.text
         found: dict[str, Any] = answer.json()

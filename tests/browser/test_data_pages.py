@@ -36,10 +36,7 @@ def shop(service: Service) -> str:
 
 
 def stored(service: Service, content: str, name: str) -> str:
-    headers = {"Content-Type": "text/csv"}
-    answer = service.client.post("/datasets", params={"name": name}, content=content.encode(), headers=headers)
-    assert answer.status_code == 201, answer.text
-    return str(answer.json()["id"])
+    return service.upload(name, content)
 
 
 def choose(page: Page, name: str, content: str) -> None:
@@ -47,7 +44,7 @@ def choose(page: Page, name: str, content: str) -> None:
     page.locator(".drop input").set_input_files({"name": name, "mimeType": "text/csv", "buffer": content.encode()})
 
 
-def test_beginner_is_taught_and_trains_with_one_press(page: Page, beginning: str) -> None:
+def test_beginner_is_taught_and_trains_with_one_press(beginning: str, page: Page) -> None:
     page.goto(beginning)
     expect(page.locator(".steps h2")).to_have_text(["Bring a table", "Press train", "Look, and predict"])
     keep(page, "home-beginning")
@@ -65,10 +62,10 @@ def test_beginner_is_taught_and_trains_with_one_press(page: Page, beginning: str
 
 
 def test_job_that_is_submitted_elsewhere_comes_into_the_list(visit: Callable[[str], Page], service: Service) -> None:
-    first = service.client.post("/jobs", json={"dataset": "iris", "model": "listed", "training": {"epochs": 1}}).json()
+    first = service.post("/jobs", dataset="iris", model="listed", training={"epochs": 1})
     page = visit("/")
     expect(page.locator("#live")).to_have_text("live")
-    job = service.client.post("/jobs", json={"dataset": "iris", "model": "listed", "training": {"epochs": 2}}).json()
+    job = service.post("/jobs", dataset="iris", model="listed", training={"epochs": 2})
     expect(page.locator("#jobs tr").first).to_have_attribute("data-job", job["id"])
     for made in (first, job):
         row = page.locator(f"#jobs [data-job='{made['id']}']")
@@ -204,12 +201,13 @@ def test_curl_lines_bring_the_table_in_and_train_on_it(
     page = visit(f"/dashboard/datasets/{shop}")
     page.get_by_label("What is to be predicted?").select_option("price")
     page.locator("#commands").get_by_role("button", name="Copy").first.click()
+    page.wait_for_function("async () => (await navigator.clipboard.readText()).includes('curl')")
     lines = page.evaluate("navigator.clipboard.readText()")
     (tmp_path / "shop.csv").write_text(SHOP)
     ran = subprocess.run(["bash", "-ec", lines], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
     job = re.search(r'"id":"([0-9a-f]+)"', ran.stdout)
     assert job is not None, ran.stdout
-    spec = service.client.post(f"/jobs/{job.group(1)}/cancel").json()["spec"]
+    spec = service.post(f"/jobs/{job.group(1)}/cancel")["spec"]
     assert spec["target"] == "price"
     assert service.client.get(f"/datasets/{spec['dataset']}").json()["name"] == "shop"
     assert spec["dataset"] != shop

@@ -37,11 +37,7 @@ def dataset(service: Service) -> str:
     table.writerow([*NAMES, "answer"])
     for row in range(24):
         table.writerow([(row * 7 + place * 3) % 11 for place in range(len(NAMES))] + [NAMES[row % 3]])
-    answer = service.client.post(
-        "/datasets", params={"name": NAMES[0]}, content=text.getvalue().encode(), headers={"Content-Type": "text/csv"}
-    )
-    assert answer.status_code == 201, answer.text
-    return str(answer.json()["id"])
+    return service.upload(NAMES[0], text.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +48,9 @@ def job(service: Service, dataset: str) -> str:
         "model": "hostile",
         "network": {"kind": "snn", "hidden_layers": 2, "units": 16},
     }
-    made = service.client.post("/jobs", json={**spec, "training": {"epochs": 2, "validation_fraction": 0.25}})
-    assert made.status_code == 202, made.text
-    job_id = str(made.json()["id"])
-    assert service.client.get(f"/jobs/{job_id}?wait=60").json()["state"] == "succeeded"
-    return job_id
+    made = service.post("/jobs", **spec, training={"epochs": 2, "validation_fraction": 0.25})
+    assert service.wait_for(made["id"])["state"] == "succeeded"
+    return str(made["id"])
 
 
 def assert_harmless(page: Page) -> None:

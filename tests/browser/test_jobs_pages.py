@@ -51,14 +51,7 @@ def hostile_dataset(service: Service) -> str:
     columns = [*FEATURES, TARGET]
     lines = [",".join('"' + name.replace('"', '""') + '"' for name in columns)]
     lines += [f"{row % 7},{row % 5},{row % 3},{row * 0.5},{row % 2}" for row in range(60)]
-    answer = service.client.post(
-        "/datasets",
-        params={"name": NAME},
-        content="\n".join(lines).encode(),
-        headers={"Content-Type": "text/csv"},
-    )
-    assert answer.status_code == 201, answer.text
-    return str(answer.json()["id"])
+    return service.upload(NAME, "\n".join(lines))
 
 
 def test_list_follows_a_job_without_being_loaded_again(visit: Visit, service: Service) -> None:
@@ -163,6 +156,7 @@ def test_list_is_narrowed_without_scripts(browser: Browser, service: Service) ->
     page.goto(f"{service.client.base_url}/dashboard/jobs".replace("//dashboard", "/dashboard"))
     page.get_by_label("Model").fill("plain")
     page.get_by_role("button", name="Show").click()
+    page.wait_for_url("**model=plain**")
     assert [row.get_attribute("data-job") for row in page.locator("tbody tr").all()] == [job_id]
     expect(page.get_by_label("Model")).to_have_value("plain")
     context.close()
@@ -221,6 +215,20 @@ def test_form_advises_probes_and_trains(visit: Visit, service: Service) -> None:
     assert (job["spec"]["model"], job["spec"]["tags"]) == ("advised", ["one", "two"])
     assert "malic_acid" not in job["spec"]["features"]
     assert len(job["spec"]["features"]) == 12
+
+
+def test_form_takes_no_press_before_its_script_runs(page: Page, service: Service) -> None:
+    held: list[Route] = []
+    page.route("**/job-new.js*", lambda route: held.append(route))
+    page.goto(f"{service.client.base_url}/dashboard/jobs/new?dataset=iris", wait_until="commit")
+    field(page, "/training/epochs").fill("7")
+    while not held:
+        page.wait_for_timeout(20)
+    train = page.get_by_role("button", name="Train", exact=True)
+    expect(train).to_be_disabled()
+    held.pop().continue_()
+    expect(train).to_be_enabled()
+    expect(field(page, "/training/epochs")).to_have_value("7")
 
 
 def test_advice_that_comes_late_does_not_take_the_place_of_a_refusal(visit: Visit, page_faults: Faults) -> None:

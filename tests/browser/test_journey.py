@@ -80,9 +80,9 @@ def test_csv_that_is_dropped_becomes_answers(visit: Callable[[str], Page], servi
 def test_alias_goes_back_by_one_press(visit: Callable[[str], Page], service: Service) -> None:
     for seed in (1, 2):
         spec = {"dataset": "iris", "model": "turning", "training": {"epochs": 2, "seed": seed}}
-        job = service.client.post("/jobs", json=spec).json()["id"]
+        job = service.post("/jobs", **spec)["id"]
         assert service.wait_for(job)["state"] == "succeeded"
-        service.client.put("/models/turning/aliases/production", json={"version": seed})
+        service.put("/models/turning/aliases/production", version=seed)
     page = visit("/dashboard/models/turning")
     page.get_by_role("button", name=re.compile("Roll back")).click()
     expect(page.locator(".alias .head")).to_contain_text("version 1")
@@ -90,7 +90,7 @@ def test_alias_goes_back_by_one_press(visit: Callable[[str], Page], service: Ser
 
 
 def test_job_ends_where_it_is_cancelled(visit: Callable[[str], Page], service: Service) -> None:
-    job = service.client.post("/jobs", json=ENDLESS).json()["id"]
+    job = service.post("/jobs", **ENDLESS)["id"]
     page = visit(f"/dashboard/jobs/{job}")
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("dialog").get_by_role("button", name="Cancel the job").click()
@@ -103,7 +103,7 @@ def test_job_ends_where_it_is_cancelled(visit: Callable[[str], Page], service: S
 def test_page_goes_on_when_the_service_is_back(
     visit: Callable[[str], Page], service: Service, page_faults: Faults, tmp_path: Path
 ) -> None:
-    job = service.client.post("/jobs", json=ENDLESS).json()["id"]
+    job = service.post("/jobs", **ENDLESS)["id"]
     page = visit(f"/dashboard/jobs/{job}")
     expect(page.locator("#live")).to_have_text("live")
     # A worker that was busy until now has to compile this network first.

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -44,9 +45,7 @@ def trained(service: Service, **spec: Any) -> None:
 @pytest.fixture(scope="module")
 def house(service: Service) -> str:
     """A model of two versions, trained on a mixed table with gaps."""
-    headers = {"Content-Type": "text/csv"}
-    made = service.client.post("/datasets?name=houses", content=houses().encode(), headers=headers).json()["id"]
-    spec = {"dataset": made, "target": "price", "task": "regression", "model": "house"}
+    spec = {"dataset": service.upload("houses", houses()), "target": "price", "task": "regression", "model": "house"}
     for epochs in (2, 8):
         trained(service, **spec, training={"epochs": epochs, "test_fraction": 0.2})
     return "house"
@@ -131,7 +130,7 @@ def test_press_that_is_made_twice_goes_back_once(
 ) -> None:
     served.register(registry, *(served.numbers("hasty") for _ in range(3)))
     for version in (1, 2, 3):
-        service.client.put("/models/hasty/aliases/live", json={"version": version}).raise_for_status()
+        service.put("/models/hasty/aliases/live", version=version)
     page = visit("/dashboard/models/hasty")
     with page.expect_navigation():
         page.locator("[data-roll-back]").evaluate("(button) => setInterval(() => button.click())")
@@ -163,6 +162,7 @@ def test_row_of_the_table_is_asked_about(visit: Callable[[str], Page], service: 
     row = first_row(service)
     day, month, year = row["since"].split(".")
     expect(page.get_by_label("since")).to_have_value(f"{year}-{month}-{day}")
+    page.wait_for_load_state("networkidle")  # with the row has come what the table says of it
     press(page, "Predict")
     known = answer(service, instances=[{name: row[name] for name in FEATURES}])["predictions"][0]
     expect(page.locator("#answer strong")).to_have_text(shown(known))
@@ -200,9 +200,12 @@ def test_what_is_typed_before_the_script_runs_stays(page: Page, service: Service
     page.get_by_label("city").select_option(label="Zug")
     while not held:
         page.wait_for_timeout(20)
+    predict = page.get_by_role("button", name="Predict", exact=True)
+    expect(predict).to_be_disabled()  # a press would lose what is typed
     held.pop().continue_()
     expect(page.locator("#commands")).to_contain_text('"size": 77, "city": "Zug"')
     expect(page.get_by_label("size")).to_have_value("77")
+    expect(predict).to_be_enabled()
 
 
 def test_value_far_outside_is_warned_of(visit: Callable[[str], Page], house: str) -> None:
@@ -334,7 +337,7 @@ def test_workers_answer_is_found_again(visit: Callable[[str], Page], house: str,
     expect(page.locator("#file-answer tbody tr")).to_have_text(answered)
     send(page, "now.csv", "city,size,flat,since\nZug,50,true,2019-04-01\n")
     expect(page.get_by_role("link", name="lost", exact=True)).to_have_count(0)
-    assert "prediction=" not in page.url
+    expect(page).not_to_have_url(re.compile("prediction="))
     page_faults.forget("ERR_FAILED")
 
 

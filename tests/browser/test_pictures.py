@@ -31,12 +31,12 @@ def made(service: Service) -> dict[str, str]:
     """A job with layers to look at, and a comparison that has ended."""
     network = {"kind": "snn", "hidden_layers": 8, "units": 64}
     spec = {"dataset": "wine", "model": "pictured", "network": network, "training": TRAINING}
-    job = service.client.post("/jobs", json=spec).json()["id"]
+    job = service.post("/jobs", **spec)["id"]
     arms = {"snn": network, "regular": {"kind": "mlp", "hidden_layers": 8, "units": 64}}
     asked = {"dataset": "wine", "arms": arms, "seeds": [0, 1], "training": {**TRAINING, "epochs": 8}}
-    comparison = service.client.post("/comparisons", json=asked).json()["id"]
+    comparison = service.post("/comparisons", **asked)["id"]
     assert service.wait_for(job)["state"] == "succeeded"
-    service.client.put("/models/pictured/aliases/production", json={"version": 1})
+    service.put("/models/pictured/aliases/production", version=1)
     for row in service.client.get(f"/comparisons/{comparison}").json()["jobs"]:
         assert service.wait_for(row["id"])["state"] == "succeeded"
     return {"job": job, "comparison": comparison}

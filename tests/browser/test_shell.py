@@ -37,5 +37,6 @@ def test_script_that_is_not_the_services_own_does_not_run(
     )
     assert refused == "TypeError"
     assert page.evaluate("window.ran ?? null") is None
+    page.wait_for_function("window.violations.length > 0")
     page.evaluate("window.violations.length = 0")
     page_faults.forget("TrustedHTML")

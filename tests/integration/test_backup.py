@@ -50,10 +50,11 @@ def query(folder: Path, sql: str) -> list[tuple[object, ...]]:
 
 
 def started(data_dir: Path, folder: Path) -> "subprocess.Popen[str]":
-    """Start the command, and return when it has begun to copy."""
+    """Start the command, and return when it has begun to copy; it gives way, so that it is not over before that."""
     command = [*COMMAND, str(folder), "--data-dir", str(data_dir)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+    os.setpriority(os.PRIO_PROCESS, process.pid, 19)
+    deadline = time.monotonic() + 120
     while not (folder / PARTIAL_NAME).exists() or (folder / PARTIAL_NAME).stat().st_size == 0:
         assert time.monotonic() < deadline
         assert process.poll() is None

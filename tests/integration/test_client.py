@@ -114,10 +114,14 @@ class CuttingProxy:
         self._listener.close()
 
     def _accept(self) -> None:
-        with suppress(OSError):
+        with suppress(OSError):  # the listener is closed
             while True:
                 here = self._listener.accept()[0]
-                there = socket.create_connection(("127.0.0.1", self._target))
+                try:
+                    there = socket.create_connection(("127.0.0.1", self._target))
+                except OSError:  # nobody listens for the moment
+                    _close(here)
+                    continue
                 for work in (self._ask, self._answer):
                     threading.Thread(target=work, args=(here, there), daemon=True).start()
 

@@ -7,6 +7,7 @@ import time
 from redis import Redis
 
 from service.task_queue import TRAIN_TASK, Doorbell
+from tests.stopwatch import stopwatch
 
 
 def messages(broker_url: str) -> list[dict[str, object]]:
@@ -26,9 +27,10 @@ def test_message_is_the_job_id_and_nothing_else(broker_url: str) -> None:
 def test_ringing_without_a_broker_is_no_error() -> None:
     doorbell = Doorbell("redis://127.0.0.1:1/0")
     assert not doorbell.ring("job-7").result()
-    asked = time.monotonic()
-    assert not any(doorbell.ring(f"job-{number}").result() for number in range(100))
-    assert time.monotonic() - asked < 1, "a broker that just failed is left alone for a while"
+    with stopwatch() as watch:
+        asked = time.monotonic()
+        assert not any(doorbell.ring(f"job-{number}").result() for number in range(100))
+        assert watch.elapsed(asked) < 1, "a broker that just failed is left alone for a while"
     doorbell.close()
 
 

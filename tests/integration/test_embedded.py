@@ -91,8 +91,8 @@ def test_one_command_trains_serves_survives_and_remembers(tmp_path: Path) -> Non
 
         # So is an uploaded one.
         csv = "x,y\n" + "".join(f"{i},{2 * i + 1}\n" for i in range(100))
-        uploaded = service.client.post("/datasets?name=line", content=csv, headers={"Content-Type": "text/csv"}).json()
-        line = service.post("/jobs", dataset=uploaded["id"], target="y", network=NETWORK, training={"epochs": 200})
+        uploaded = service.upload("line", csv)
+        line = service.post("/jobs", dataset=uploaded, target="y", network=NETWORK, training={"epochs": 200})
         assert service.wait_for(line["id"])["state"] == "succeeded"
         [value] = service.post("/predict", model="line", instances=[[50]])["predictions"]
         assert value == pytest.approx(101, abs=20)

@@ -26,7 +26,6 @@ pytestmark = [
 ROWS = 60_000
 """Of a heavy model, so many take some seconds."""
 NUMBERS = {name: np.random.default_rng(place).normal(size=ROWS).round(6) for place, name in enumerate("ab")}
-CSV = {"Content-Type": "text/csv"}
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +40,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def dataset(service: Service) -> str:
     content = io.BytesIO()
     pacsv.write_csv(pa.table(NUMBERS), content)
-    answer = service.client.post("/datasets?name=numbers", content=content.getvalue(), headers=CSV)
-    return str(answer.json()["id"])
+    return service.upload("numbers", content.getvalue())
 
 
 def read(service: Service, prediction_id: str) -> dict[str, Any]:
@@ -97,7 +95,7 @@ def test_cancel_is_heard_by_the_worker_which_goes_on_with_the_next(service: Serv
     prediction_id = in_the_middle(service, dataset)
     next_id = service.post("/predictions", model="heavy", dataset=dataset)["id"]
     [before] = service.children("workers.trainer")
-    assert service.client.post(f"/predictions/{prediction_id}/cancel").status_code == 202
+    assert service.post(f"/predictions/{prediction_id}/cancel")["state"] == "cancelling"
     found = ended(service, prediction_id)
     assert (found["state"], found["result"]) == ("cancelled", None)
     assert service.client.get(f"/predictions/{prediction_id}/result").status_code == 409

@@ -124,19 +124,24 @@ def test_process_that_is_asked_to_end_does_not_wait_for_an_import(api: ApiProces
     half_sent = open_upload(api, "text/csv", 2 * len(content))
     half_sent.sendall(content)
     whole = open_upload(api, "text/csv", len(content))
-    whole.sendall(content)
-    wait_until(lambda: len(api.importers()) == 2)  # one waits for the rest of its file
+    whole.sendall(content[:-1])
+    wait_until(lambda: len(api.importers()) == 2)  # each waits for the rest of its file
     importers = api.importers()
-    for importer in importers:
-        os.kill(importer, signal.SIGSTOP)  # an import that takes as long as it may
-    api.process.send_signal(signal.SIGTERM)
-    api.process.wait(60)
-    for connection in (half_sent, whole):
-        assert connection.recv(100).startswith(b"HTTP/1.1 503")
-        connection.close()
-    for importer in importers:
-        with suppress(ProcessLookupError):  # it may be gone already
-            os.kill(importer, signal.SIGCONT)
+    try:
+        for importer in importers:
+            os.kill(importer, signal.SIGSTOP)  # an import that takes as long as it may
+        whole.sendall(content[-1:])
+        # Two uploads, the logs of two importers, and the table that one of them is to write: it has been asked.
+        wait_until(lambda: len(api.open_temporary_files()) == 5)
+        api.process.send_signal(signal.SIGTERM)
+        api.process.wait(60)
+        for connection in (half_sent, whole):
+            assert connection.recv(100).startswith(b"HTTP/1.1 503")
+            connection.close()
+    finally:
+        for importer in importers:
+            with suppress(ProcessLookupError):  # it may be gone already
+                os.kill(importer, signal.SIGCONT)  # and it ends, for the one that asked has gone
     assert alive(dict.fromkeys(importers, "the import")) == []
     assert "Traceback" not in api.log()
 

@@ -73,7 +73,7 @@ async function chooseDataset(id) {
     columns = found.map(({ name, kind }) => [name, kind]);
     showColumns(fieldOf("/target").value || target); // which an answer may have named meanwhile
   } catch (error) {
-    showProblem(error);
+    if (fieldOf("/dataset").value === id) showProblem(error);
   }
 }
 
@@ -182,3 +182,4 @@ else {
   void chooseDataset(start.dataset);
   void look();
 }
+byId("submit").disabled = false; // now somebody listens

@@ -1,5 +1,5 @@
 // What can be done with a job in its state: cancel, pause, resume, try again, delete.
-import { ask, create, doing } from "./api.js";
+import { ask, create, doing, leaving } from "./api.js";
 import { byId, confirmed, el, fill } from "./dom.js";
 
 const BY_STATE = {
@@ -28,18 +28,15 @@ export function wireActions({ address, comparison, onChange }) {
       location.assign("/dashboard/jobs");
       return;
     }
-    if (name === "retry") {
-      const made = await create(`${address}/retry`);
-      location.assign(`/dashboard/jobs/${encodeURIComponent(made.id)}`);
-      return;
-    }
     onChange(await ask("POST", `${address}/${name}`));
   }
+
+  const retry = (pressed) => leaving(pressed, () => create(`${address}/retry`), ({ id }) => location.assign(`/dashboard/jobs/${encodeURIComponent(id)}`));
 
   function button(name) {
     const kind = { cancel: "danger", delete: "danger", retry: "primary", resume: "primary" }[name] ?? "";
     const made = el("button", { class: `button ${kind}`, type: "button" }, WORDS[name]);
-    made.addEventListener("click", () => doing(made, () => run(name)));
+    made.addEventListener("click", () => (name === "retry" ? retry(made) : doing(made, () => run(name))));
     return made;
   }
 

@@ -91,13 +91,21 @@ export function layerView({ address, job, bounds }) {
     draw();
   });
 
-  const read = async (after) => (await get(`${address}/layers?after=${after}`)).items;
+  let readings = 0;
+
+  /** Read the looks after an epoch; null where something has been read or forgotten since that was asked. */
+  async function read(after) {
+    const mine = (readings += 1);
+    const { items } = await get(`${address}/layers?after=${after}`);
+    return mine === readings ? items : null;
+  }
   const forget = () => Object.values(panels).forEach((panel) => panel.forget?.());
 
   return {
     /** Read everything anew. */
     async again() {
       const looks = await read(-1);
+      if (!looks) return;
       forget();
       take(looks);
     },
@@ -105,10 +113,11 @@ export function layerView({ address, job, bounds }) {
     async more() {
       const last = state.looks[state.looks.length - 1]?.epoch ?? -1;
       const looks = await read(last);
-      if (looks.length) take([...state.looks.filter((look) => look.epoch <= last), ...looks]);
+      if (looks?.length) take([...state.looks, ...looks]);
     },
+    /** What was seen of later epochs no longer counts, nor what is being read; the panels may know more than there is here. */
     forgetAfter(epoch) {
-      if (!state.looks.some((look) => look.epoch > epoch)) return;
+      readings += 1;
       forget();
       take(state.looks.filter((look) => look.epoch <= epoch));
     },

@@ -28,6 +28,9 @@ function showColumns(found) {
     ? el("input", { ...attributes, list: "columns", placeholder: usual ?? "" })
     : el("select", attributes, el("option", { value: "", "data-default": "" }, first), items.map(([name, kind]) => el("option", { value: name }, `${name} (${kind})`)));
   old.replaceWith(control);
+  // What was typed or chosen while the columns were read stays, where the new control can say it.
+  if (!control.options || [...control.options].some(({ value }) => value === old.value)) control.value = old.value;
+  else changed();
   byId("columns").replaceChildren(...items.slice(0, MOST_CHOICES).map(([name]) => el("option", { value: name })));
   showFeatures();
 }
@@ -48,6 +51,7 @@ async function chooseDataset(id) {
     if (fieldOf("/dataset").value !== id) return;
     showColumns({ items: found.columns.map(({ name, kind }) => [name, kind]), default_target: usual?.spec.target ?? null });
   } catch (error) {
+    if (fieldOf("/dataset").value !== id) return;
     showColumns(null);
     showProblem(error);
   }
@@ -146,3 +150,4 @@ showColumns(start.columns);
 writeSpec(form, start.spec);
 showFeatures();
 void look();
+byId("submit").disabled = false; // now somebody listens

@@ -24,7 +24,9 @@ let stop = () => {}; // ends what watches the job
 let isWatched = false;
 const actions = wireActions({ address: public_, comparison: data.comparison, onChange: show });
 
+/** Show the job as an answer says it is; one that was given before the end, and comes after it, is none. */
 function show(next) {
+  if (FINAL.includes(job.state) && !FINAL.includes(next.state)) return;
   job = { ...next, spec: job.spec }; // which is not sent again
   showJob(job, data);
   actions.show(job);
@@ -49,9 +51,20 @@ function paced(read, pause) {
   };
 }
 
+// Readings may overtake each other: what one brings counts only where no later one has begun.
+function newest(read, take) {
+  let begun = 0;
+  return async () => {
+    const mine = (begun += 1);
+    const found = await read();
+    if (mine === begun) take(found);
+  };
+}
+
+const readHead = newest(() => get(`${own}/head`), show);
 async function readJob() {
   try {
-    show(await get(`${own}/head`));
+    await readHead();
   } catch (error) {
     if (isGone(error)) {
       stop(); // somebody has deleted it
@@ -60,7 +73,7 @@ async function readJob() {
     throw error;
   }
 }
-const readCurves = async () => curves.replace(await get(`${own}/curves`));
+const readCurves = newest(() => get(`${own}/curves`), curves.replace);
 const lookAgain = paced(async () => {
   if (isWatched) await Promise.all([readJob(), layers.more()]);
 }, LOOK_MS);

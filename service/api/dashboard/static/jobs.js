@@ -3,6 +3,8 @@ import { ask, doing } from "./api.js";
 import { byId, confirmed, duration, el, fill, given, localTimes, number, painted } from "./dom.js";
 import { follow } from "./live.js";
 
+const FINAL = ["succeeded", "failed", "cancelled"];
+
 const { now, live } = given("given");
 let clockOffset = now * 1000 - Date.now(); // the service's clock against this one
 
@@ -19,6 +21,9 @@ function setAttribute(cell, name, value) {
   if (value === null) cell.removeAttribute(name);
   else if (cell.getAttribute(name) !== value) cell.setAttribute(name, value);
 }
+
+/** Whether a state is from before the end that a row shows already: it was told earlier, and has come later. */
+const isPast = (row, state) => FINAL.includes(cellsOf(row).state.textContent) && !FINAL.includes(state);
 
 /** Show a job in its row. */
 function show(row, job) {
@@ -79,6 +84,7 @@ function showDuration(cell) {
 function take({ jobs, order, next }) {
   for (const job of jobs) {
     const row = rowOf(job.id) ?? rows.appendChild(made(job));
+    if (isPast(row, job.state)) continue;
     const before = row.querySelector('[data-cell="state"]').textContent;
     show(row, job);
     if (job.state !== before) byId("news").textContent = `${job.model}: ${job.state}`;
@@ -110,7 +116,7 @@ rows.addEventListener("click", async (event) => {
   const name = row.querySelector('[data-cell="model"]').textContent;
   if (!(await confirmed(`Cancel the job of ${name}? What it has learned is lost.`, "Cancel it"))) return;
   const job = await doing(button, () => ask("POST", `/jobs/${encodeURIComponent(row.dataset.job)}/cancel`));
-  if (!job) return;
+  if (!job || isPast(row, job.state)) return;
   const { state } = cellsOf(row);
   setText(state, job.state);
   setAttribute(state, "class", `badge state-${job.state}`);

@@ -27,6 +27,7 @@ const commands = () => showPredictCommands(byId("commands"), { model: about.mode
 
 /** Ask about the row in the form; resolves to nothing where the form is not in order. */
 async function answer(more = {}) {
+  isTouched = true; // the row stays that the answer is about
   if (!row.isInOrder()) return undefined;
   const json = { model: about.model, ...about.named, instances: [row.values()], ...more };
   const mine = (asked += 1);
@@ -75,6 +76,7 @@ function examples({ id, small }) {
 }
 
 commands();
+byId("submit").disabled = false; // now somebody listens
 if (about.dataset) examples(about.dataset);
 const run = dropZone(document.querySelector(".upload"), (file, stage) => predictFile(byId("file-answer"), about, file, stage, run));
 if (remembered()) run(null, (_, stage) => followPrediction(byId("file-answer"), remembered(), stage));
