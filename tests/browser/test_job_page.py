@@ -199,8 +199,9 @@ def test_failure_is_explained_and_tried_again(visit: Visit, service: Service, pa
     expect(page.locator("#curves-empty")).to_have_text("It failed before its first epoch ended.")
     assert grave_violations(page) == []
     keep(page, "job-failed")
-    page.get_by_role("button", name="Try again").click()
+    page.get_by_role("button", name="Try again").evaluate("(button) => setInterval(() => button.click())")
     page.wait_for_url(lambda address: not address.endswith(job))
+    assert len(service.client.get("/jobs?model=diverges").json()["items"]) == 2
     expect(page.get_by_role("link", name="a failed job")).to_have_attribute("href", f"/dashboard/jobs/{job}")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from playwright.sync_api import Browser, Error, Locator, Page, Route, expect
+from playwright.sync_api import APIResponse, Browser, Error, Locator, Page, Route, expect
 
 from tests.browser.axe import grave_violations
 from tests.browser.conftest import Faults
@@ -91,8 +91,14 @@ def test_running_job_is_watched_and_cancelled(visit: Visit, service: Service) ->
     row.get_by_role("button", name="Cancel endless").click()
     page.get_by_role("button", name="Leave it").click()
     row.get_by_role("button", name="Cancel endless").click()
+    held: list[tuple[Route, APIResponse]] = []
+    page.route("**/cancel", lambda route: held.append((route, route.fetch())))
     page.get_by_role("button", name="Cancel it").click()
     expect(row.locator('[data-cell="state"]')).to_have_text("cancelled", timeout=30_000)
+    [(route, late)] = held
+    route.fulfill(response=late)  # that it is cancelling
+    page.wait_for_timeout(300)
+    expect(row.locator('[data-cell="state"]')).to_have_text("cancelled")
     assert service.wait_for(job_id)["state"] == "cancelled"
     expect(row.get_by_role("button", name="Cancel")).to_have_count(0)
     row.get_by_role("link", name="Again with changes: endless").click()

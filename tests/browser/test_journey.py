@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import APIResponse, Page, Route, expect
 
 from tests.browser.conftest import Faults
 from tests.processes import Service, linux_only
@@ -93,7 +93,13 @@ def test_job_ends_where_it_is_cancelled(visit: Callable[[str], Page], service: S
     job = service.post("/jobs", **ENDLESS)["id"]
     page = visit(f"/dashboard/jobs/{job}")
     page.get_by_role("button", name="Cancel").click()
+    held: list[tuple[Route, APIResponse]] = []
+    page.route("**/cancel", lambda route: held.append((route, route.fetch())))
     page.get_by_role("dialog").get_by_role("button", name="Cancel the job").click()
+    expect(page.locator("#state")).to_have_text("cancelled")
+    [(route, late)] = held
+    route.fulfill(response=late)  # that it is cancelling, or was queued and is cancelled
+    page.wait_for_timeout(300)
     expect(page.locator("#state")).to_have_text("cancelled")
     assert service.client.get(f"/jobs/{job}").json()["state"] == "cancelled"
 

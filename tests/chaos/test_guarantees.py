@@ -286,22 +286,30 @@ def progress(site: Site, job_id: str) -> float:
     return float(site.row(job_id)["fraction"] or 0)
 
 
-def train_through_kills(site: Site, asked: Spec, kills: tuple[str, ...], seed: str) -> str:
-    """Train while workers are killed one after the other; return the hash of the weights."""
+def train_through_kills(site: Site, asked: Spec, kills: tuple[str, ...], seed: str, together: threading.Barrier) -> str:
+    """Train while workers are killed one after the other; return the hash of the weights.
+
+    The first worker is killed together with that of the other job, and no other one before both jobs go on: one that is
+    killed meanwhile would leave no worker for the job that still waits.
+    """
     draw = random.Random(seed)
     job_id = site.submit(asked)
     stored = 0
     for number, what in enumerate(kills, 1):
         stored = site.wait_for_checkpoint(job_id, stored)
         # In epochs, not in seconds, so that a fast machine does not end the training before its worker is killed.
-        moment = progress(site, job_id) + draw.uniform(0, 0.2)
+        moment = progress(site, job_id) + draw.uniform(0, 0.1)
         site.wait(lambda due=moment: progress(site, job_id) >= due, END_SECONDS, "it stands still", job_id)  # type: ignore[misc]
+        if number == 1:
+            together.wait(END_SECONDS)
         before, row, index = site.metrics(job_id), site.row(job_id), site.holder(job_id)
         kill(site, what, index)
         killed_at = now()
         started = site.wait_for_event(job_id, EventKind.STARTED, number + 1, 3 * START_SECONDS)
         waited = (started.created_at - killed_at).total_seconds()
         assert waited < START_SECONDS, f"the job went on {waited:.1f} s after {what} was killed"
+        if number == 1:
+            together.wait(END_SECONDS)
         assert site.metrics(job_id)[: len(before)] == before, "what was stored is there, as it was"
         assert started.data["epoch"] >= len(before)
         lost = row["fraction"] * row["epochs"] - started.data["epoch"]
@@ -325,10 +333,12 @@ def test_guarantee_03_and_04_killed_workers_cost_an_epoch_and_no_bit(site: Site)
 
     Two jobs at once, so that the leases of the first two workers run out at the same time.
     """
-    wanted = undisturbed(site, LONG, LONG_WITH_DROPOUT)
-    plans = [(LONG, ("parent", "trainer", "trainer")), (LONG_WITH_DROPOUT, ("both", "trainer", "trainer"))]
+    plain, with_dropout = spec("long", epochs=900), spec("dropout", epochs=750, dropout=0.1)
+    wanted = undisturbed(site, plain, with_dropout)
+    plans = [(plain, ("parent", "trainer", "trainer")), (with_dropout, ("both", "trainer", "trainer"))]
+    together = threading.Barrier(2)
     with ThreadPoolExecutor(2) as pool:
-        running = [pool.submit(train_through_kills, site, *plan, f"kills {SEED} {plan}") for plan in plans]
+        running = [pool.submit(train_through_kills, site, *plan, f"kills {SEED} {plan}", together) for plan in plans]
         assert [each.result() for each in running] == wanted
 
 
