@@ -1,6 +1,9 @@
 // Asks the API, and says what it answered where that is a refusal.
 import { byId, el, fill } from "./dom.js";
 
+/** The states that no job and no comparison leaves. */
+export const FINAL = ["succeeded", "failed", "cancelled"];
+
 /** A refusal: `status`, `code`, `detail`, `errors` ([{pointer, detail}]). */
 export class Problem extends Error {
   constructor(status, body) {

@@ -1,5 +1,5 @@
 // A comparison, live: looks every two seconds whether anything has changed while its jobs run.
-import { ask, doing, Problem, showProblem } from "./api.js";
+import { ask, doing, FINAL, Problem, showProblem } from "./api.js";
 import { comparisonCurves } from "./comparison-curves.js";
 import { depthChart } from "./comparison-depths.js";
 import { badge, byId, confirmed, el, fill, given, number } from "./dom.js";
@@ -7,7 +7,6 @@ import { showEquivalents } from "./equivalents.js";
 import { showLive } from "./live.js";
 import { tableCard } from "./text-tables.js";
 
-const FINAL = ["succeeded", "failed", "cancelled"];
 const PAUSE_MS = 2000;
 
 const { id, task, short, shown: first } = given("given");

@@ -1,9 +1,8 @@
 // The list of comparisons: those that have not ended are looked at again every three seconds.
-import { get, Problem } from "./api.js";
+import { FINAL, get, Problem } from "./api.js";
 import { badge, fill } from "./dom.js";
 import { showLive } from "./live.js";
 
-const FINAL = ["succeeded", "failed", "cancelled"];
 const PAUSE_MS = 3000;
 
 const unfinished = () => [...document.querySelectorAll("[data-comparison]")].filter((row) => !FINAL.includes(row.dataset.state));

@@ -1,7 +1,6 @@
 // The head of a job's page: state, progress, verdict, what it came to, metrics.
+import { FINAL } from "./api.js";
 import { badge, byId, duration, el, fill, number } from "./dom.js";
-
-const FINAL = ["succeeded", "failed", "cancelled"];
 
 /** Put into an element only what is not there already, so that nobody is told twice. */
 function once(host, signature, ...children) {

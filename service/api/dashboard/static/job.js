@@ -1,5 +1,5 @@
 // A job, live: reads what there is, follows what happens, and hands both to the parts of the page.
-import { get, showProblem } from "./api.js";
+import { FINAL, get, showProblem } from "./api.js";
 import { byId, given } from "./dom.js";
 import { showEquivalents } from "./equivalents.js";
 import { wireActions } from "./job-actions.js";
@@ -9,7 +9,6 @@ import { showJob } from "./job-head.js";
 import { layerView } from "./job-layers.js";
 import { follow } from "./live.js";
 
-const FINAL = ["succeeded", "failed", "cancelled"];
 const LOOK_MS = 1000; // the layers, the progress and the verdict are read anew this often at most
 
 const data = given("given");

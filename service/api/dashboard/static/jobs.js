@@ -1,9 +1,7 @@
 // The list of jobs: its first page follows what happens; each job that has not ended can be cancelled.
-import { ask, doing } from "./api.js";
+import { ask, doing, FINAL } from "./api.js";
 import { byId, confirmed, duration, el, fill, given, localTimes, number, painted } from "./dom.js";
 import { follow } from "./live.js";
-
-const FINAL = ["succeeded", "failed", "cancelled"];
 
 const { now, live } = given("given");
 let clockOffset = now * 1000 - Date.now(); // the service's clock against this one
