@@ -26,8 +26,8 @@ from service.storage.jobs import JobFilter
 from service.task_queue import Doorbell
 from service.use_cases import job_list
 from service.use_cases.job_list import MOST_DATASETS
+from tests.api.event_streams import Fields, Server, blocks, eventually, served
 from tests.api.pages import given
-from tests.api.test_events import Fields, Server, blocks, eventually, served
 from tests.factories import measured, stored_job
 
 PAGE_SIZE = 25
