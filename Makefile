@@ -79,9 +79,9 @@ migration: setup  ## write the next migration from the code's tables: make migra
 	$(BIN)/python -m migrations "$(MESSAGE)"
 
 lock: setup  ## write the lock files anew, with the newest versions that pyproject.toml allows
-	$(LOCK) --upgrade --extra api --extra worker --extra test deploy/locks/build.in -o deploy/locks/dev.txt
-	$(LOCK) --extra api deploy/locks/build.in -c deploy/locks/dev.txt -o deploy/locks/api.txt
-	$(LOCK) --extra worker deploy/locks/build.in -c deploy/locks/dev.txt -o deploy/locks/worker.txt
+	$(LOCK) --upgrade --extra api --extra worker --extra tracing --extra s3 --extra test deploy/locks/build.in -o deploy/locks/dev.txt
+	$(LOCK) --extra api --extra tracing --extra s3 deploy/locks/build.in -c deploy/locks/dev.txt -o deploy/locks/api.txt
+	$(LOCK) --extra worker --extra tracing --extra s3 deploy/locks/build.in -c deploy/locks/dev.txt -o deploy/locks/worker.txt
 	$(COMPILE) --upgrade deploy/locks/clients.in -o deploy/locks/clients.txt
 	echo tensorflow-serving-api | $(COMPILE) --upgrade --no-deps - -o deploy/locks/clients-tensorflow-serving.txt
 	echo uv | $(COMPILE) --upgrade - -o deploy/locks/uv.txt

@@ -137,7 +137,7 @@ def _change(
     else:
         values: dict[str, Any] = {"version": version, "updated_at": database_time()}
         statement = upsert(connection, model_aliases).values(name=name, alias=alias, **values)
-        keys = [model_aliases.c.name, model_aliases.c.alias]
+        keys = [model_aliases.c.owner, model_aliases.c.name, model_aliases.c.alias]
         connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values))
     change = {"kind": kind, "version": version, "previous_version": previous_version}
     connection.execute(insert(alias_changes).values(name=name, alias=alias, **change))

@@ -166,4 +166,4 @@ def _dataset(row: RowMapping) -> Dataset:
         "columns": tuple(Column.from_dict(column) for column in row["columns"]),
         "report": TableReport() if row["report"] is None else TableReport.from_dict(row["report"]),
     }
-    return Dataset(**{**row, **described})
+    return Dataset(**{name: value for name, value in row.items() if name != "owner"} | described)

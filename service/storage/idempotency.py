@@ -41,7 +41,7 @@ def reserve(connection: Connection, key: str, request_sha256: str) -> bool:
         RequestStillRunning: on PostgreSQL, the other session took too long.
     """
     new = upsert(connection, idempotency_keys).values(key=key, request_sha256=request_sha256)
-    taken = new.on_conflict_do_nothing(index_elements=[idempotency_keys.c.key]).returning(idempotency_keys.c.key)
+    taken = new.on_conflict_do_nothing(index_elements=["owner", "key"]).returning(idempotency_keys.c.key)
     try:
         return connection.execute(taken).first() is not None
     except OperationalError as error:

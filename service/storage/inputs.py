@@ -41,7 +41,7 @@ def record(
     before = connection.execute(mine.with_for_update()).scalar() or {}
     values = {"counts": add(before, counts), "recent": recent, "updated_at": database_time()}
     new = upsert(connection, input_statistics).values(name=name, version=version, process=process, **values)
-    connection.execute(new.on_conflict_do_update(index_elements=["name", "version", "process"], set_=values))
+    connection.execute(new.on_conflict_do_update(index_elements=["owner", "name", "version", "process"], set_=values))
 
 
 def read(connection: Connection, name: str, version: int) -> list[InputRecord]:

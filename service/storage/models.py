@@ -27,7 +27,7 @@ def register(connection: Connection, new: NewVersion) -> int:
     """Store a version with its files and return its number; versions of a name count from 1, and none comes again."""
     counted = upsert(connection, models).values(name=new.name, newest_version=1, revision=1)
     counted = counted.on_conflict_do_update(
-        index_elements=[models.c.name],
+        index_elements=["owner", "name"],
         set_={"newest_version": models.c.newest_version + 1, "revision": models.c.revision + 1},
     ).returning(models.c.newest_version)
     version: int = connection.execute(counted).scalar_one()
@@ -224,7 +224,7 @@ def _models(connection: Connection, rows: Sequence[RowMapping]) -> list[Model]:
 def _version(row: RowMapping) -> ModelVersion:
     inputs, outputs = row["inputs"], row["outputs"]
     return ModelVersion(
-        **{name: value for name, value in row.items() if name not in ("inputs", "outputs", "warnings")},
+        **{name: value for name, value in row.items() if name not in ("owner", "inputs", "outputs", "warnings")},
         warnings=tuple(row["warnings"] or ()),
         inputs=Inputs(from_json(inputs["encoders"]), tuple(inputs["mean"]), tuple(inputs["scale"])),
         outputs=Outputs(**{**outputs, "classes": tuple(outputs["classes"])}),

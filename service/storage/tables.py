@@ -1,5 +1,7 @@
 """Every table of the database; ``migrations/`` holds how it came to be."""
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -16,11 +18,13 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
+    text,
 )
 
 from service.storage.database import UtcTime, database_time
 
-SCHEMA_REVISION = "0006"
+SCHEMA_REVISION = "0007"
 """The migration that this code needs; a test holds it against ``migrations/``."""
 
 metadata = MetaData(
@@ -33,8 +37,19 @@ metadata = MetaData(
     }
 )
 
+MAX_OWNER_LENGTH = 64
+
 Serial = BigInteger().with_variant(Integer, "sqlite")
 """Counts up by itself; lists are ordered by it, newest first."""
+
+DEFAULT_OWNER = "local"
+"""Owns what is made while authentication is off, and what was made before there were owners."""
+
+
+def _owner(**options: Any) -> Column[str]:
+    """Return the column that says whose a row is; see ``service.storage.owners``."""
+    return Column("owner", String(MAX_OWNER_LENGTH), nullable=False, server_default=DEFAULT_OWNER, **options)
+
 
 blobs = Table(
     "blobs",
@@ -59,6 +74,7 @@ datasets = Table(
     metadata,
     Column("number", Serial, primary_key=True, autoincrement=True),
     Column("id", String(100), nullable=False, unique=True),
+    Column("owner", String(MAX_OWNER_LENGTH), comment="null for the built-in ones, which are everybody's"),
     Column("name", String(100), nullable=False),
     Column("builtin", Boolean, nullable=False),
     Column("rows", BigInteger, nullable=False),
@@ -69,6 +85,7 @@ datasets = Table(
     Column("sha256", String(64), ForeignKey("blobs.sha256"), index=True),
     Column("size_bytes", BigInteger, nullable=False),
     Column("created_at", UtcTime, nullable=False, default=database_time()),
+    Index("ix_datasets_owner_number", "owner", "number"),
 )
 
 jobs = Table(
@@ -76,6 +93,7 @@ jobs = Table(
     metadata,
     Column("number", Serial, primary_key=True, autoincrement=True),
     Column("id", String(32), nullable=False, unique=True),
+    _owner(),
     Column("kind", String(16), nullable=False, server_default="training", comment="training or prediction"),
     Column("state", String(16), nullable=False),
     Column("spec", JSON, nullable=False, comment="completed, every default written out"),
@@ -123,15 +141,17 @@ jobs = Table(
         "state in ('queued','running','paused','cancelling','succeeded','failed','cancelled')", name="known_state"
     ),
     Index("ix_jobs_state_number", "state", "number"),
-    Index("ix_jobs_kind_number", "kind", "number"),
+    Index("ix_jobs_owner_kind_number", "owner", "kind", "number"),
+    Index("ix_jobs_owner_state_number", "owner", "state", "number"),
 )
 
 job_tags = Table(
     "job_tags",
     metadata,
+    _owner(primary_key=True),
     Column("tag", String(100), primary_key=True),
     Column("number", Serial, ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True, autoincrement=False),
-    comment="Which jobs carry a tag, for lists",
+    comment="Which jobs of an owner carry a tag, for lists",
 )
 
 epochs = Table(
@@ -161,9 +181,11 @@ comparisons = Table(
     metadata,
     Column("number", Serial, primary_key=True, autoincrement=True),
     Column("id", String(32), nullable=False, unique=True),
+    _owner(),
     Column("spec", JSON, nullable=False, comment="completed: every arm and seed written out"),
     Column("dataset_id", String(100), nullable=False),
     Column("created_at", UtcTime, nullable=False, default=database_time()),
+    Index("ix_comparisons_owner_number", "owner", "number"),
     comment="Networks that are trained on the same rows, to be held against each other",
 )
 
@@ -198,12 +220,21 @@ events = Table(
     Column("kind", String(32), nullable=False),
     Column("data", JSON, nullable=False),
     Column("created_at", UtcTime, nullable=False, default=database_time()),
+    # The log that a page shows leaves the epochs out, which are most of it.
+    Index(
+        "ix_events_log",
+        "job_id",
+        "number",
+        postgresql_where=text("kind <> 'epoch'"),
+        sqlite_where=text("kind <> 'epoch'"),
+    ),
     comment="What happened to a job, in order; only ever added to",
 )
 
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
+    _owner(primary_key=True),
     Column("key", String(255), primary_key=True),
     Column("request_sha256", String(64), nullable=False, comment="of method, address, type and body"),
     Column("status", Integer),
@@ -229,16 +260,20 @@ models = Table(
     "models",
     metadata,
     Column("number", Serial, primary_key=True, autoincrement=True),
-    Column("name", String(100), nullable=False, unique=True),
+    _owner(),
+    Column("name", String(100), nullable=False),
     Column("newest_version", Integer, nullable=False, comment="the highest number given so far; it is not given again"),
     Column("revision", Integer, nullable=False, server_default="0", comment="counts changes of versions and aliases"),
     Column("created_at", UtcTime, nullable=False, default=database_time()),
+    UniqueConstraint("owner", "name"),
+    Index("ix_models_owner_number", "owner", "number"),
 )
 
 model_versions = Table(
     "model_versions",
     metadata,
-    Column("name", String(100), ForeignKey("models.name"), primary_key=True),
+    _owner(primary_key=True),
+    Column("name", String(100), primary_key=True),
     Column("version", Integer, primary_key=True),
     Column("job_id", String(32), nullable=False, unique=True),
     Column("spec", JSON, nullable=False),
@@ -256,19 +291,21 @@ model_versions = Table(
     Column("onnx_sha256", String(64), ForeignKey("blobs.sha256"), nullable=False, index=True),
     Column("keras_sha256", String(64), index=True, comment="the Keras file's blob; null before one was kept"),
     Column("created_at", UtcTime, nullable=False, default=database_time()),
+    ForeignKeyConstraint(["owner", "name"], ["models.owner", "models.name"], name="fk_model_versions_owner_models"),
 )
 
 model_aliases = Table(
     "model_aliases",
     metadata,
+    _owner(primary_key=True),
     Column("name", String(100), primary_key=True),
     Column("alias", String(100), primary_key=True),
     Column("version", Integer, nullable=False),
     Column("updated_at", UtcTime, nullable=False, default=database_time()),
     ForeignKeyConstraint(
-        ["name", "version"],
-        ["model_versions.name", "model_versions.version"],
-        name="fk_model_aliases_name_model_versions",
+        ["owner", "name", "version"],
+        ["model_versions.owner", "model_versions.name", "model_versions.version"],
+        name="fk_model_aliases_owner_model_versions",
     ),
     comment="Which version an alias of a model stands for; a version with an alias cannot be deleted",
 )
@@ -277,19 +314,21 @@ alias_changes = Table(
     "alias_changes",
     metadata,
     Column("number", Serial, primary_key=True, autoincrement=True),
+    _owner(),
     Column("name", String(100), nullable=False),
     Column("alias", String(100), nullable=False),
     Column("kind", String(16), nullable=False, comment="set, rolled_back, removed"),
     Column("version", Integer, comment="that it stands for since then; null where it was removed"),
     Column("previous_version", Integer, comment="that it stood for before; null where it was new"),
     Column("created_at", UtcTime, nullable=False, default=database_time()),
-    Index("ix_alias_changes_name_alias_number", "name", "alias", "number"),
+    Index("ix_alias_changes_owner_name_alias_number", "owner", "name", "alias", "number"),
     comment="What aliases stood for, in order; only ever added to",
 )
 
 input_statistics = Table(
     "input_statistics",
     metadata,
+    _owner(primary_key=True),
     Column("name", String(100), primary_key=True),
     Column("version", Integer, primary_key=True),
     Column("process", String(32), primary_key=True, comment="each API process counts for itself"),
@@ -297,10 +336,25 @@ input_statistics = Table(
     Column("recent", JSON, nullable=False, comment="moments of its last rows, by column"),
     Column("updated_at", UtcTime, nullable=False, default=database_time()),
     ForeignKeyConstraint(
-        ["name", "version"],
-        ["model_versions.name", "model_versions.version"],
-        name="fk_input_statistics_name_model_versions",
+        ["owner", "name", "version"],
+        ["model_versions.owner", "model_versions.name", "model_versions.version"],
+        name="fk_input_statistics_owner_model_versions",
         ondelete="CASCADE",
     ),
     comment="What the service was asked, held against what its models were trained on",
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(32), primary_key=True, comment="the part of a key that may be shown"),
+    Column("owner", String(MAX_OWNER_LENGTH), nullable=False, comment="whose things the key opens"),
+    Column("name", String(100), nullable=False, comment="what its maker calls it"),
+    Column("scopes", JSON, nullable=False, comment="read, submit, predict, admin"),
+    Column("secret_sha256", String(64), nullable=False, comment="of its secret part, which is stored nowhere"),
+    Column("created_at", UtcTime, nullable=False, default=database_time()),
+    Column("expires_at", UtcTime, comment="null for one that does not"),
+    Column("revoked_at", UtcTime),
+    Column("last_used_at", UtcTime, comment="to within some minutes"),
+    comment="Who may ask for what, where authentication is on",
 )
