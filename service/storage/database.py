@@ -1,5 +1,6 @@
 """The connection to the database: one form of session for SQLite and PostgreSQL, and the database's own clock."""
 
+import copy
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ LIBPQ_OPTIONS = {
     "tcp_user_timeout": 30_000,
 }
 """What a URL says of them counts more."""
+OWNER = "owner"
+"""The option of a connection that says whose rows it may see."""
 SERVER_OPTIONS = {
     # Whoever is frozen, or has gone without a word, in the middle of a session keeps the locks of its rows: a worker
     # those of its job, which nobody could then take from it or cancel.
@@ -135,8 +138,16 @@ class Database:
             )
             question = "SELECT 1"
         self.engine: Engine = engine
+        self.owner: str | None = None
+        """Whose rows its sessions may see; None for the service itself, which looks after everybody's."""
         self.watch = DatabaseWatch(engine, asking, question, patience_seconds)
         """Started by an API process, so that none of its threads waits for a database that does not answer."""
+
+    def owned_by(self, owner: str) -> "Database":
+        """Return the same database, whose sessions see only what belongs to an owner."""
+        owned = copy.copy(self)
+        owned.owner = owner
+        return owned
 
     @contextmanager
     def read(self, *, steady: bool = False) -> Iterator[Connection]:
@@ -150,6 +161,7 @@ class Database:
         """
         self.watch.check()
         with self.engine.connect() as connection:
+            connection.execution_options(**{OWNER: self.owner})
             if steady and self.dialect == "postgresql":
                 connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
@@ -168,10 +180,10 @@ class Database:
         self.watch.check()
         if self._queue is not None:
             with self._queue.session(alone=alone) as connection:
-                yield connection
+                yield connection.execution_options(**{OWNER: self.owner})
             return
         with self.engine.connect() as connection:
-            connection.execution_options(writes=True)
+            connection.execution_options(writes=True, **{OWNER: self.owner})
             with connection.begin():
                 yield connection
 

@@ -22,6 +22,7 @@ from sqlalchemy import (
     text,
 )
 
+from service.domain.owners import DEFAULT_OWNER, MAX_OWNER_LENGTH
 from service.storage.database import UtcTime, database_time
 
 SCHEMA_REVISION = "0007"
@@ -37,13 +38,8 @@ metadata = MetaData(
     }
 )
 
-MAX_OWNER_LENGTH = 64
-
 Serial = BigInteger().with_variant(Integer, "sqlite")
 """Counts up by itself; lists are ordered by it, newest first."""
-
-DEFAULT_OWNER = "local"
-"""Owns what is made while authentication is off, and what was made before there were owners."""
 
 
 def _owner(**options: Any) -> Column[str]:
