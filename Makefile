@@ -7,10 +7,11 @@ PLATFORM_LOCK := deploy/locks/dev.txt
 CLIENTS := .venv-clients
 CLIENT_LOCKS := deploy/locks/clients.txt deploy/locks/clients-tensorflow-serving.txt
 # Many tests wait, for a lease or a process; files stay together, for their tests share what is slow to start.
+FUZZ_SECONDS ?= 60
 IN_PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clients demo up test estimators chaos check format figures screenshots reference migration lock clean
+.PHONY: help setup clients demo up test estimators fuzz chaos check format figures screenshots reference sizes migration lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-11s %s\n", $$1, $$2}'
@@ -48,12 +49,16 @@ test: setup clients  ## run every test, those against a real Valkey and a real P
 estimators: setup  ## run every check of scikit-learn on the estimators (ten minutes; make test runs the quick ones)
 	SELFNORM_ALL_CHECKS=1 $(BIN)/python -m pytest -p no:xdist tests/integration/test_estimators.py
 
+fuzz: setup  ## send what is almost valid to everything that reads what strangers send: make fuzz FUZZ_SECONDS=600
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
 chaos: setup  ## kill things at random and check that nothing is lost: make chaos CHAOS="--database postgresql --kills 100"
 	$(BIN)/python -m tests.chaos $(CHAOS)
 
 check: setup  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml service workers migrations
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
@@ -75,13 +80,18 @@ reference: setup  ## write the tables of the reference, in docs/, from the code
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11
 LOCK := $(COMPILE) pyproject.toml
 
+sizes: setup  ## measure what the API images install; the extra api must stay under 400 MB
+	$(BIN)/python -m benchmarks.install_size
+
 migration: setup  ## write the next migration from the code's tables: make migration MESSAGE="..."
 	$(BIN)/python -m migrations "$(MESSAGE)"
 
 lock: setup  ## write the lock files anew, with the newest versions that pyproject.toml allows
-	$(LOCK) --upgrade --extra api --extra worker --extra tracing --extra s3 --extra test deploy/locks/build.in -o deploy/locks/dev.txt
-	$(LOCK) --extra api --extra tracing --extra s3 deploy/locks/build.in -c deploy/locks/dev.txt -o deploy/locks/api.txt
-	$(LOCK) --extra worker --extra tracing --extra s3 deploy/locks/build.in -c deploy/locks/dev.txt -o deploy/locks/worker.txt
+	$(LOCK) --upgrade --extra api --extra plots --extra worker --extra estimators --extra tracing --extra s3 --extra test deploy/locks/build.in -o deploy/locks/dev.txt
+	$(LOCK) --extra api -c deploy/locks/dev.txt -o deploy/locks/api.txt
+	$(LOCK) --extra api --extra plots --extra tracing --extra s3 -c deploy/locks/dev.txt -o deploy/locks/api-full.txt
+	$(LOCK) --extra worker --extra tracing --extra s3 -c deploy/locks/dev.txt -o deploy/locks/worker.txt
+	$(COMPILE) --no-deps deploy/locks/build.in -c deploy/locks/dev.txt -o deploy/locks/build.txt
 	$(COMPILE) --upgrade deploy/locks/clients.in -o deploy/locks/clients.txt
 	echo tensorflow-serving-api | $(COMPILE) --upgrade --no-deps - -o deploy/locks/clients-tensorflow-serving.txt
 	echo uv | $(COMPILE) --upgrade - -o deploy/locks/uv.txt

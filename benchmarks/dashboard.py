@@ -21,6 +21,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from sqlalchemy import insert, text
 
 from benchmarks.jobs import fill
+from service.domain.owners import DEFAULT_OWNER
 from service.storage import schema
 from service.storage.database import Database
 from service.storage.tables import epochs
@@ -89,8 +90,8 @@ def filled(folder: Path, stack: ExitStack) -> tuple[str, str]:
     sqlite = f"sqlite:///{path}"
     (folder / "postgresql").mkdir()
     postgresql = stack.enter_context(servers.postgresql(folder / "postgresql")) + "/postgres"
-    source = Database(sqlite)
-    target = Database(postgresql)
+    source = Database(sqlite).owned_by(DEFAULT_OWNER)
+    target = Database(postgresql).owned_by(DEFAULT_OWNER)
     schema.upgrade(target)
     add_builtin_datasets(target)
     copy_jobs(source, target)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.training import CASES, FASHION, Case, Hook, prepared, spec_of, whole
+from service.domain.owners import DEFAULT_OWNER
 from service.storage import schema
 from service.storage.database import Database
 from service.use_cases.datasets import add_builtin_datasets
@@ -51,7 +52,7 @@ def main() -> int:
     """Measure each shape."""
     environment.configure(None)
     with tempfile.TemporaryDirectory() as folder:
-        database = Database(f"sqlite:///{folder}/selfnorm.db")
+        database = Database(f"sqlite:///{folder}/selfnorm.db").owned_by(DEFAULT_OWNER)
         schema.upgrade(database)
         add_builtin_datasets(database)
         costs = [_cost(database, case) for case in SHAPES]

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from sqlalchemy import insert, select, update
 
+from service.domain.owners import DEFAULT_OWNER
 from service.storage import schema
 from service.storage.database import Database, database_time
 from service.storage.tables import job_tags
@@ -70,7 +71,7 @@ def main() -> int:
 def fill(path: Path, count: int, one_in: int = 10) -> None:
     """Make a database that holds so many jobs: one in so many waits, the others have ended."""
     path.unlink(missing_ok=True)
-    database = Database(f"sqlite:///{path}")
+    database = Database(f"sqlite:///{path}").owned_by(DEFAULT_OWNER)
     schema.upgrade(database)
     add_builtin_datasets(database)
     stored_job(database, "pattern", dataset="iris", tags=["benchmark"])

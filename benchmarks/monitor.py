@@ -18,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from service.domain.completion import complete_spec
 from service.domain.datasets import ARTICLE_TABLES, Dataset
 from service.domain.limits import Limits
+from service.domain.owners import DEFAULT_OWNER
 from service.domain.spec import JobSpec
 from service.storage import datasets, schema
 from service.storage.database import Database
@@ -40,7 +41,7 @@ def main() -> int:
     folder = Path(os.environ["SELFNORM_DATASETS_DIR"])
     environment.configure(None)
     with tempfile.TemporaryDirectory() as place:
-        database = Database(f"sqlite:///{place}/selfnorm.db")
+        database = Database(f"sqlite:///{place}/selfnorm.db").owned_by(DEFAULT_OWNER)
         schema.upgrade(database)
         add_builtin_datasets(database)
         seconds = _lint_and_probe(database, folder)

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.domain.models import Inputs, Outputs
+from service.domain.owners import DEFAULT_OWNER
 from service.domain.spec import JobSpec
 from service.domain.table import Table
 from service.storage import leases, schema
@@ -81,7 +82,7 @@ def main() -> int:
         f"{'bare/fit':>10}{'whole/fit':>10}{'of limit':>10}"
     )
     with tempfile.TemporaryDirectory() as folder:
-        database = Database(f"sqlite:///{folder}/selfnorm.db")
+        database = Database(f"sqlite:///{folder}/selfnorm.db").owned_by(DEFAULT_OWNER)
         schema.upgrade(database)
         add_builtin_datasets(database)
         missed = sum(not _holds(case, database) for case in chosen)

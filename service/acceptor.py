@@ -4,7 +4,6 @@ Listening sockets that several processes share spread connections as they come: 
 them. Here every process has its fair part, whatever the clients do.
 """
 
-import ipaddress
 import logging
 import os
 import selectors
@@ -21,9 +20,11 @@ from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from service.listening import listen
+from service import logs
+from service.listening import HANDSHAKE_SECONDS, accept_all, leave, let_in, listen
 from service.processes import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, START_FAULTS, CannotStart, die_with_parent
-from service.settings import Settings
+from service.settings import PREFIX, Settings
+from service.unknown_variables import unknown
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +61,19 @@ def serve(settings: Settings, host: str, port: int) -> int:
     """Serve in several processes until SIGTERM or SIGINT; return the exit status.
 
     This one loads nothing of what answers requests, which would take as much memory as one more of the others.
+
+    Raises:
+        SystemExit: it cannot be served there; the text says why.
     """
-    set_up_logging()
-    warn_of_everybody(host)
+    logs.set_up("acceptor", settings.log_format, settings.log_level)
+    for line in unknown(os.environ):
+        logger.warning("%s", line)
+    try:
+        is_on = let_in(settings.authentication, host)
+    except CannotStart as error:
+        raise SystemExit(f"selfnorm: {error}") from None
+    # The processes that answer do not know where this one listens.
+    os.environ[f"{PREFIX}AUTHENTICATION"] = "on" if is_on else "off"
     # In memory where that can be: on a full disk, whoever writes to a file that it has mapped is killed.
     memory = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="selfnorm-metrics-", dir=memory) as folder:
@@ -70,8 +81,7 @@ def serve(settings: Settings, host: str, port: int) -> int:
         try:
             return Acceptor(host, port, settings.api_processes, on_end=mark_process_dead).run()
         except CannotStart as error:
-            logger.error("%s", error)
-            return 1
+            raise SystemExit(f"selfnorm: {error}") from None
 
 
 class Acceptor:
@@ -102,8 +112,7 @@ class Acceptor:
             self._start(part)
         while not self._stopping and self._failed is None:
             self._turn()
-        for listening in self._listening:
-            listening.close()
+        self._leave()
         self._end_parts()
         return self._failed or 0
 
@@ -201,6 +210,17 @@ class Acceptor:
                     if part.channel is not None:
                         self._hear(part)
 
+    def _leave(self) -> None:
+        """Hand over the connections that have begun, and take no more."""
+        for listening in self._listening:
+            leave(listening)
+        time.sleep(HANDSHAKE_SECONDS)
+        for listening in self._listening:
+            for connection in accept_all(listening):
+                with connection:
+                    self._hand_over(connection)
+            listening.close()
+
     def _hand_over(self, connection: socket.socket) -> bool:
         """Give a connection to the process that has the fewest; whether one took it."""
         ready = [part for part in self._parts if part.is_ready and part.channel is not None]
@@ -240,21 +260,6 @@ def _started() -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
             ours.close()
             raise
     return ours, process
-
-
-def set_up_logging() -> None:
-    """Write what a root has to say to the standard error."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-
-
-def warn_of_everybody(host: str) -> None:
-    """Say so where others than this machine can use the service."""
-    try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = host == "localhost"
-    if not is_loopback:
-        logger.warning("listening on %s without authentication: everybody who reaches it can use it", host)
 
 
 def take(channel: socket.socket) -> list[socket.socket | None] | None:

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -18,9 +19,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
+from service.listening import needs_keys
 from service.processes import FIRST_PAUSE_SECONDS, START_FAULTS, CannotStart, Child, ending_signals, locked
 from service.settings import Settings
 from service.storage.database import sqlite_url
+from service.unknown_variables import unknown
 
 READY_TIMEOUT_SECONDS = 180.0
 BROKER_TIMEOUT_SECONDS = 15.0
@@ -52,11 +55,17 @@ def running_on(data_dir: Path) -> Running | None:
 
 def run(settings: Settings, host: str, port: int, data_dir: Path) -> int:
     """Run until ctrl-C or SIGTERM; return the exit status."""
+    for line in unknown(os.environ):
+        _say(line)
+    os.umask(0o077)  # what this process and its children write, no other user reads, whatever the folder is
     try:
         data_dir = data_dir.expanduser().resolve()
+        is_open = not needs_keys(settings.authentication, host)  # it may raise, before anything is started
         with locked(data_dir), tempfile.TemporaryDirectory(prefix="selfnorm-") as runtime:
             for name in ("logs", "broker"):
                 (data_dir / name).mkdir(exist_ok=True)
+            if not is_open:
+                _say(f"requests need a key: selfnorm keys create NAME --data-dir {shlex.quote(str(data_dir))}")
             supervisor = _Supervisor(settings, host, _free_port(host, port), data_dir, Path(runtime))
             return supervisor.run()
     except CannotStart as error:
@@ -77,6 +86,11 @@ class _Supervisor:
             "SELFNORM_DATABASE_URL": sqlite_url(data_dir / "selfnorm.db"),
             "SELFNORM_BROKER_URL": f"redis+socket://{broker_socket}",
         }
+        # One person's: for people to read, and its log does not grow by what their browser asks for.
+        if settings.log_format == "auto":
+            self._environment["SELFNORM_LOG_FORMAT"] = "text"
+        if "access_log" not in settings.model_fields_set:
+            self._environment["SELFNORM_ACCESS_LOG"] = "false"
         if settings.datasets_dir is not None:
             self._environment["SELFNORM_DATASETS_DIR"] = str(settings.datasets_dir.resolve())
         self._broker = self._child(

@@ -1,6 +1,7 @@
-"""Fit encoders on training rows, with scikit-learn where it has the estimator.
+"""Fit encoders on training rows.
 
-A training does so on all its rows, ``POST /probe`` on some. scikit-learn takes 40 MB, so it is imported when needed.
+A training does so on all its rows, ``POST /probe`` on some. The API installs no scikit-learn; the tests hold what is
+fitted here against its estimators.
 """
 
 from collections.abc import Callable, Sequence
@@ -117,22 +118,26 @@ def _categorical(
         return CategoricalEncoder(
             column.name, (), other=True, gaps=bool(column.missing), holds=column.stored, missing_tokens=words
         )
-    from sklearn.preprocessing import OneHotEncoder
-
-    # The limit counts the shared column, which the encoder adds where it needs one.
     fewest = max(1, min(MIN_ROWS_PER_CATEGORY, int(len(values) * MIN_SHARE_PER_CATEGORY)))
-    fitted = OneHotEncoder(max_categories=max_categories + 1, min_frequency=fewest).fit(given[:, None])
-    rare = fitted.infrequent_categories_[0]
-    shared = set() if rare is None else set(rare.tolist())
+    categories, codes = distinct(given)
+    is_rare = _rare(np.bincount(codes), fewest, max_categories)
     return CategoricalEncoder(
         column.name,
-        tuple(category for category in fitted.categories_[0].tolist() if category not in shared),
-        other=bool(shared),
+        tuple(category for category, rare in zip(categories, is_rare, strict=True) if not rare),
+        other=bool(is_rare.any()),
         gaps=bool(column.missing),
-        rare=tuple(sorted(shared)),
+        rare=tuple(category for category, rare in zip(categories, is_rare, strict=True) if rare),
         holds=column.stored,
         missing_tokens=words,
     )
+
+
+def _rare(counts: NDArray[np.int64], fewest: int, most: int) -> NDArray[np.bool_]:
+    """Say which categories share a column: those of few rows, and so many more that at most ``most`` have their own."""
+    rare = counts < fewest
+    if len(counts) - rare.sum() > most:
+        rare[np.argsort(counts, kind="stable")[: len(counts) - most]] = True
+    return rare
 
 
 def _date(column: Column, values: NDArray[Any], gaps: bool, tokens: tuple[str, ...]) -> DateEncoder:
@@ -151,11 +156,10 @@ def _transform(how: NumericPreparation, given: NDArray[np.float64]) -> Robust | 
         low, center, high = np.quantile(given, (0.25, 0.5, 0.75)).tolist()
         # Where more than half of the cells are equal the quartiles say nothing, and the range does (as in RealMLP).
         return Robust(center, (high - low) or float(given.max() - given.min()) / 2)
-    from sklearn.preprocessing import QuantileTransformer
-
     count = min(QUANTILES, len(given))
-    fitted = QuantileTransformer(n_quantiles=count, output_distribution="normal", subsample=None).fit(given[:, None])
-    at, first, repeats = np.unique(fitted.quantiles_[:, 0], return_index=True, return_counts=True)
+    # In percent and back, for the last digit of what they make depends on it.
+    quantiles = np.percentile(given, np.linspace(0, 1, count) * 100)
+    at, first, repeats = np.unique(quantiles, return_index=True, return_counts=True)
     # A value that fills several quantiles stands for the middle of them; the ends stay where a normal sample has them.
     places = (first + (repeats - 1) / 2 + 0.5) / count
     return Quantile(tuple(at.tolist()), tuple(map(NormalDist().inv_cdf, places.tolist())))

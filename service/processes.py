@@ -20,6 +20,8 @@ FIRST_PAUSE_SECONDS = 0.2
 MAX_PAUSE_SECONDS = 30.0
 PR_SET_PDEATHSIG = 1
 LOCK_NAME = "lock"
+ONLY_MINE = 0o700
+"""How a data folder is made: everything is in it, models and the secrets of webhooks, and is nobody else's to read."""
 LOCK_TRIES = 7
 LOCK_PAUSE_SECONDS = 0.05
 """Who only looks whether a folder is held, as the doctor does, holds it for a moment; nobody is refused for that."""
@@ -59,7 +61,7 @@ def locked(folder: Path) -> Iterator[None]:
         CannotStart: it cannot be made, or another process holds it.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(ONLY_MINE, parents=True, exist_ok=True)
         file = (folder / LOCK_NAME).open("a+")
     except OSError as error:
         raise CannotStart(

@@ -3,25 +3,36 @@
 import re
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from service.api import counts
+from service.api import counts, gauges, process, traffic
+from service.api import refusals as refused
+from service.api.app import create_app
+from service.api.dependencies import Services
 from service.api.errors import CODES, STATUS
-from service.domain import comparison_errors, errors, model_errors, training_errors
+from service.api.scopes import ScopedRoute, contexts, needed
+from service.domain import comparison_errors, errors, key_errors, model_errors, quotas, training_errors, webhook_errors
 from service.domain.errors import SelfnormError
 from service.domain.jobs import RESUMABLE_ERRORS
+from service.domain.keys import Scope
 from service.settings import PREFIX, Settings
+from service.storage.database import Database
+from service.task_queue import Doorbell
 
 MARKS = "<!-- {name}:begin (make reference writes this) -->\n{content}<!-- {name}:end -->"
-MODULES = (errors, model_errors, comparison_errors, training_errors)
+MODULES = (errors, quotas, model_errors, comparison_errors, training_errors, webhook_errors, key_errors)
+COUNTING = (traffic, counts, refused, process)
+"""Where metrics are."""
 KEEPERS_OWN = {
     "worker_lost": "The job lost its worker three times without a new checkpoint between: it probably kills them.",
     "stalled": "No step of the training ended for a long time, three times.",
     "too_many_attempts": "The job lost its worker in its hundredth attempt.",
     "out_of_memory": "The training took more memory than it may.",
+    "out_of_time": "The job occupied a worker for longer than it may.",
     "internal_error": "Something that nobody has thought of; the worker's log has it.",
 }
 """Why a job fails, where no class says so: it is found out from outside of the training."""
@@ -32,7 +43,11 @@ def settings() -> Iterator[str]:
     yield from _head("variable", "default", "what it does")
     for name, field in Settings.model_fields.items():
         default = (
-            "none" if field.default is None else f"`{field.default:.0f}`" if _is_number(field) else f"`{field.default}`"
+            "none"
+            if field.default in (None, ())
+            else f"`{field.default:.0f}`"
+            if _is_number(field)
+            else f"`{field.default}`"
         )
         yield _row(f"`{PREFIX}{name.upper()}`", default, " ".join((field.description or "").split()))
 
@@ -47,6 +62,10 @@ def refusals() -> Iterator[str]:
         "database_damaged": "The database finds its own files damaged; run `selfnorm doctor`.",
         "database_unmigrated": "The database lacks what this version needs; run `selfnorm migrate`.",
         "disk_full": "There is no room left on the disk.",
+        "too_late": "The answer did not begin in time; nobody waits for it any more.",
+        "too_many_connections": "The process serves as many connections as it may.",
+        "object_store_down": "The object store, where large files are kept, does not answer.",
+        "object_store_unset": "The file is in an object store, and `SELFNORM_BLOB_URL` names none.",
     }
     found |= plain | {code: (503, text) for code, text in unavailable.items()}
     for code, (status, text) in sorted(found.items(), key=lambda item: (item[1][0], item[0])):
@@ -66,12 +85,52 @@ def failures() -> Iterator[str]:
 def counted() -> Iterator[str]:
     """Describe everything that /metrics tells of this service."""
     yield from _head("name", "kind", "labels", "what it says")
-    for metric in vars(counts).values():
-        if isinstance(metric, MetricWrapperBase):
-            family = next(iter(metric.describe()))
-            name = f"{family.name}_total" if family.type == "counter" else family.name
-            labels = ", ".join(f"`{label}`" for label in metric._labelnames) or "none"
-            yield _row(f"`{name}`", family.type, labels, f"{family.documentation}.")
+    for metric in metrics():
+        labels = ", ".join(f"`{label}`" for label in metric.labels) or "none"
+        yield _row(f"`{metric.name}`", metric.kind, labels, f"{metric.text}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What /metrics tells under one name."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    text: str
+
+    @property
+    def series(self) -> set[str]:
+        """The names of its series."""
+        ends = ("_bucket", "_count", "_sum") if self.kind == "histogram" else ("",)
+        return {f"{self.name}{end}" for end in ends}
+
+
+def metrics() -> Iterator[Metric]:
+    """Yield everything that is counted or seen."""
+    for module in COUNTING:
+        for metric in vars(module).values():
+            if isinstance(metric, MetricWrapperBase):
+                family = next(iter(metric.describe()))
+                name = f"{family.name}_total" if family.type == "counter" else family.name
+                yield Metric(name, family.type, tuple(metric._labelnames), family.documentation)
+    for gauge in gauges.GAUGES:
+        yield Metric(gauge.name, "gauge", gauge.labels, gauge.text)
+
+
+def scopes() -> Iterator[str]:
+    """Describe which scope opens each route."""
+    yield from _head("scope", "routes")
+    # Nothing is opened: only its routes are looked at.
+    app = create_app(Services(Database("sqlite:///nothing.db"), Doorbell("redis://127.0.0.1")))
+    opened: dict[str, list[str]] = {}
+    for found in contexts(app.routes):
+        route = found.original_route
+        if isinstance(route, ScopedRoute) and found.endpoint and route.include_in_schema:
+            words = " or ".join(scope for scope in Scope if scope in needed(found.endpoint)) or "none"
+            opened.setdefault(words, []).append(f"`{' '.join(sorted(found.methods or ()))} {found.path_format}`")
+    for words, routes in sorted(opened.items()):
+        yield _row(words, ", ".join(dict.fromkeys(routes)))
 
 
 TABLES: dict[str, tuple[str, Callable[[], Iterator[str]]]] = {
@@ -79,6 +138,7 @@ TABLES: dict[str, tuple[str, Callable[[], Iterator[str]]]] = {
     "refusals": ("errors.md", refusals),
     "failures": ("errors.md", failures),
     "counted": ("metrics.md", counted),
+    "scopes": ("keys.md", scopes),
 }
 """The document of each table, and what writes it."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx2 as httpx
 
+from tests import canaries
 from tests.processes import descendants
 from tests.servers import free_port
 
@@ -71,20 +72,24 @@ def memory_of(pid: int, field: str) -> int:
 
 
 @contextmanager
-def api_process(database: Path | str, folder: Path, **environment: str) -> Iterator[ApiProcess]:
+def api_process(
+    database: Path | str, folder: Path, port: int | None = None, /, **environment: str
+) -> Iterator[ApiProcess]:
     """Run an API process on a database, the file of SQLite or a URL; what it writes beside goes to ``folder``."""
     temporary, log = folder / "temporary", folder / "api.log"
     temporary.mkdir(exist_ok=True)
-    port = free_port()
+    port = port or free_port()
     settings = {
         "SELFNORM_DATABASE_URL": database if isinstance(database, str) else f"sqlite:///{database}",
-        "SELFNORM_BROKER_URL": "redis://127.0.0.1:1/0",
+        "SELFNORM_BROKER_URL": canaries.BROKER_URL,
         "TMPDIR": str(temporary),
         **environment,
     }
     command = [sys.executable, "-m", "service.cli", "api", "--port", str(port)]
     with log.open("ab") as output:
-        process = subprocess.Popen(command, env={**os.environ, **settings}, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command, env={**canaries.ENVIRONMENT, **os.environ, **settings}, stdout=output, stderr=output
+        )
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300) as client:
             _wait_until_it_answers(process, client, log)
@@ -97,6 +102,7 @@ def api_process(database: Path | str, folder: Path, **environment: str) -> Itera
             process.kill()
             process.wait()
             raise
+    assert canaries.spilled(log, temporary) == []
 
 
 def _wait_until_it_answers(process: "subprocess.Popen[bytes]", client: httpx.Client, log: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.api.answers import to_json
+from service.domain.owners import DEFAULT_OWNER
 from service.use_cases.predict import answer, check_size
 from service.use_cases.serving import Serving
 
@@ -22,9 +23,11 @@ class Told:
     warnings: list[str] | None = None
 
 
-def predict(serving: Serving, name: str, instances: Sequence[Any], version: int | None = None) -> Told:
+def predict(
+    serving: Serving, name: str, instances: Sequence[Any], version: int | None = None, owner: str = DEFAULT_OWNER
+) -> Told:
     """Ask a model, by default the version that answers where none is named."""
-    served = serving.find(name, version)
+    served = serving.find(owner, name, version)
     check_size(served, len(instances))
     answered = answer(served, served.reader.check(instances))
     return Told(**json.loads(to_json(served, answered.values, answered.warnings)))

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 from sqlalchemy import text
 
+from service.domain.owners import DEFAULT_OWNER
 from service.storage import schema
 from service.storage.database import Connection, Database
+from service.storage.object_store import ObjectStore
 from service.use_cases.datasets import add_builtin_datasets
-from tests import servers
+from tests import ownership, servers
 
 TEMPLATE = "stocked"
 ROOM_BYTES = 8 * 2**30
@@ -38,6 +40,15 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = tempfile.mkdtemp(prefix="selfnorm-compiled-")
         config.add_cleanup(lambda: shutil.rmtree(folder))
         os.environ[COMPILED] = f"--tf_xla_persistent_cache_directory={folder} --tf_xla_persistent_cache_prefix=network"
+
+
+@pytest.fixture(autouse=True)
+def owned() -> Iterator[None]:
+    """No statement of this process forgets whose things it touches."""
+    ownership.install()
+    ownership.violations.clear()
+    yield
+    assert not ownership.violations, "\n\n".join(dict.fromkeys(ownership.violations))
 
 
 def pytest_collection_finish() -> None:
@@ -87,6 +98,19 @@ def broker_url(server_folder: Path) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """An S3 server with the bucket ``selfnorm``, for this process and those that it starts."""
+    with servers.s3() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def store(s3_endpoint: str, tmp_path: Path) -> ObjectStore:
+    """An empty object store."""
+    return ObjectStore(f"s3://selfnorm/{abs(hash(tmp_path))}?region=us-east-1&endpoint={s3_endpoint}")
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A fresh database with every migration and the built-in data sets, on each of the two systems."""
@@ -105,7 +129,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
-    opened = Database(database_url)
+    opened = Database(database_url).owned_by(DEFAULT_OWNER)
     yield opened
     opened.close()
 
@@ -115,7 +139,7 @@ def sqlite_database(stocked_sqlite: Path, tmp_path: Path) -> Iterator[Database]:
     """A fresh stocked SQLite database, for tests that the kind of database cannot change."""
     path = tmp_path / "selfnorm.db"
     shutil.copy(stocked_sqlite, path)
-    opened = Database(f"sqlite:///{path}")
+    opened = Database(f"sqlite:///{path}").owned_by(DEFAULT_OWNER)
     yield opened
     opened.close()
 

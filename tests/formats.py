@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from service.domain.encoders import BooleanEncoder, CategoricalEncoder, DateEncoder, Encoder, NumericEncoder
 from service.domain.models import Inputs, ModelVersion, NewVersion, Outputs
+from service.domain.owners import DEFAULT_OWNER
 from service.inference.guard import InputGuard
 from service.inference.rows import RowReader
 from service.inference.sessions import ServedNetwork
@@ -84,6 +85,7 @@ def served(encoders: Sequence[Encoder] = MIXED, outputs: Outputs = NUMBER) -> Se
     }
     version = ModelVersion(**known, version=7, **stored)
     return Served(
+        owner=DEFAULT_OWNER,
         version=version,
         network=ServedNetwork(graph(len(version.inputs.mean), len(outputs.classes))),
         reader=RowReader(version.inputs),

@@ -16,6 +16,8 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
+from tests import canaries
+
 # Processes are found through /proc, which Linux alone has; CI runs on it, and the service runs elsewhere too.
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
 
@@ -89,7 +91,7 @@ def running(data_dir: Path, **environment: str) -> Iterator[Service]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**ONE_THREAD, **os.environ, **environment},
+        env={**ONE_THREAD, **canaries.ENVIRONMENT, **os.environ, **environment},
     )
     try:
         with httpx.Client(base_url=_address(process), timeout=60) as client:
@@ -106,6 +108,7 @@ def running(data_dir: Path, **environment: str) -> Iterator[Service]:
             if process.stdout is not None:
                 process.stdout.close()
         assert alive(below) == []
+        assert canaries.spilled(data_dir) == []
 
 
 def descendants(pid: int) -> dict[int, str]:

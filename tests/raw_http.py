@@ -98,7 +98,7 @@ def connected(port: int) -> Iterator[RawConnection]:
 def prediction(body: Any, *headers: str, version: str = "1.1", path: str = "/predict") -> bytes:
     """A request for a prediction; a body that is no bytes is sent as JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [f"POST {path} HTTP/{version}", "Host: x", *headers]
+    lines = [f"POST {path} HTTP/{version}", "Host: localhost", *headers]
     if not any(header.lower().startswith("content-type") for header in headers):
         lines.append("Content-Type: application/json")
     if not any(header.lower().startswith("transfer-encoding") for header in headers):

@@ -12,6 +12,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from service.domain.encoders import BooleanEncoder, CategoricalEncoder, Encoder, NumericEncoder
 from service.domain.models import ClassLabel, Inputs, ModelVersion, NewVersion, Outputs, VersionCard
+from service.domain.owners import DEFAULT_OWNER
 from service.inference.guard import InputGuard
 from service.inference.rows import RowReader
 from service.inference.sessions import ServedNetwork
@@ -143,6 +144,7 @@ def served(new: NewVersion, number: int = 1) -> Served:
         **card, version=number, weights_sha256="0", onnx_sha256="0", keras_sha256=None, created_at=moment
     )
     return Served(
+        owner=DEFAULT_OWNER,
         version=stored,
         network=ServedNetwork(new.onnx),
         reader=RowReader(new.inputs),

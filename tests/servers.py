@@ -1,5 +1,6 @@
 """Real servers for tests: PostgreSQL from a wheel and Valkey from a wheel, started as root or not."""
 
+import logging
 import os
 import pwd
 import shutil
@@ -10,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from random import SystemRandom
@@ -55,6 +56,8 @@ class PostgresqlServer:
     environment: dict[str, str]
     as_user: dict[str, object]
     process: "subprocess.Popen[bytes] | None" = None
+    options: dict[str, str] = field(default_factory=dict)
+    """Its settings, where they are to be others than those of tests."""
 
     @property
     def url(self) -> str:
@@ -64,7 +67,7 @@ class PostgresqlServer:
     def start(self) -> None:
         """Start it and wait until it answers."""
         data, log = self.folder / "data", self.folder / "log"
-        options = {"fsync": "off", "unix_socket_directories": "", "max_connections": "200"}
+        options = {"fsync": "off", "unix_socket_directories": "", "max_connections": "200", **self.options}
         command: list[str | Path] = [self.binaries / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(self.port)]
         command += [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         with log.open("ab") as output:
@@ -112,9 +115,10 @@ class PostgresqlServer:
 
 
 @contextmanager
-def postgresql_server(folder: Path) -> Iterator[PostgresqlServer]:
+def postgresql_server(folder: Path, **options: str) -> Iterator[PostgresqlServer]:
     """Run PostgreSQL in a folder; yields a handle on it."""
     server = _initialized(folder)
+    server.options = options
     try:
         server.start()
         yield server
@@ -183,3 +187,26 @@ def _wait_for_port(port: int, server: "subprocess.Popen[bytes]", log: Path) -> N
                 return
         time.sleep(0.05)
     raise RuntimeError(f"the server did not start: {log.read_text()}")
+
+
+@contextmanager
+def s3() -> Iterator[str]:
+    """An S3 server in this process, with a bucket; what this process starts may use it, too."""
+    import boto3
+    from moto.server import ThreadedMotoServer  # large, and needed by few tests
+
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it says every request
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=free_port(), verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    before = {name: os.environ.get(name) for name in credentials}
+    os.environ.update(credentials)
+    try:
+        endpoint = f"http://{host}:{port}"
+        boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket="selfnorm")
+        yield endpoint
+    finally:
+        server.stop()
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})

@@ -2,11 +2,14 @@
 
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from service import logs, tracing
 from service.domain.datasets import Dataset
 from service.domain.errors import CorruptBlob, LeaseLost, SelfnormError, UnknownDataset
 from service.domain.jobs import Checkpoint, Claim, EventKind, JobKind, SavedState
@@ -15,9 +18,9 @@ from service.domain.models import NewVersion
 from service.domain.spec import JobSpec
 from service.domain.table import Table
 from service.domain.training_errors import DatasetUnavailable, TrainingFailed, UnusableState
-from service.storage import checkpoints, datasets, diagnostics, jobs, leases, models
+from service.storage import blobs, checkpoints, datasets, diagnostics, events, jobs, leases, models
 from service.storage.database import Connection, Database
-from service.storage.faults import STATEMENT_REFUSED, is_damaged
+from service.storage.faults import DATABASE_FAULTS, STATEMENT_REFUSED, is_damaged
 from service.tables import parquet
 from workers.background import in_background, is_working
 from workers.datasets import load
@@ -47,12 +50,39 @@ def run(
     resident_bytes: int = RESIDENT_BYTES,
     stopping: threading.Event | None = None,
     abandon: Callable[[str], None] | None = None,
+    asked_ns: int | None = None,
 ) -> None:
     """Run a claimed job until it ends, or until it leaves this worker.
 
     ``stopping`` says that the worker is to end: the job is then stored and handed back. ``abandon`` ends the process
-    where a training can be stopped in no other way.
+    where a training can be stopped in no other way. ``asked_ns`` is when the job began to be claimed.
     """
+    database = database.owned_by(claim.owner)
+    with logs.about(job_id=claim.job_id, attempt=claim.fence), _traced(database, claim, asked_ns):
+        _run(database, claim, datasets_dir, resident_bytes, stopping, abandon)
+
+
+@contextmanager
+def _traced(database: Database, claim: Claim, asked_ns: int | None) -> Iterator[None]:
+    """Trace an attempt as a part of what its request began, which is asked for only where there are traces."""
+    claimed_ns, carried = time.time_ns(), {}
+    if tracing.is_on():
+        with suppress(*DATABASE_FAULTS), database.read() as connection:  # a trace is worth no attempt
+            carried = events.begun_with(connection, claim.job_id)
+    with tracing.attempt(carried, **{"selfnorm.job.id": claim.job_id, "selfnorm.job.attempt": claim.fence}):
+        if asked_ns is not None:
+            tracing.past_span("claim", asked_ns, claimed_ns)
+        yield
+
+
+def _run(
+    database: Database,
+    claim: Claim,
+    datasets_dir: Path | None,
+    resident_bytes: int,
+    stopping: threading.Event | None,
+    abandon: Callable[[str], None] | None,
+) -> None:
     job_id = claim.job_id
     logger.info("job %s: attempt %d begins", job_id, claim.fence)
     with Lease(database, claim, stopping, abandon, is_waiting=is_working) as lease:
@@ -90,39 +120,58 @@ def _train(
     spec, dataset = patiently(database.read, lease, lambda connection: _read(connection, claim.job_id))
 
     def keep(split: bytes) -> None:
-        patiently(database.write, lease, lambda connection: leases.record_split(connection, claim, split))
+        session = partial(blobs.writing, database, split)
+        patiently(session, lease, lambda connection: leases.record_split(connection, claim, split))
 
-    trained = None
-    while trained is None:
+    def trained_from(state: TrainingState | None) -> TrainedNetwork:
+        return train(
+            spec,
+            # Nothing else holds the table, so it can be freed early.
+            in_background(lambda: _table(database, lease, spec, dataset, datasets_dir), lease.check),
+            {column.name: column for column in dataset.columns},
+            state,
+            official_test_rows=dataset.official_test_rows,
+            missing_words=dataset.report.missing_words,
+            resident_bytes=resident_bytes,
+            on_wait=lease.check,
+            on_split=keep,
+            on_chunk=recorder.take_chunk,
+            on_epoch=recorder.take_epoch,
+            on_look=recorder.take_look,
+        )
+
+    trained = _from_newest_state(database, lease, trained_from)
+    lease.check()
+    _store(database, lease, recorder, spec, dataset, trained)
+
+
+def _store(
+    database: Database, lease: Lease, recorder: Recorder, spec: JobSpec, dataset: Dataset, trained: TrainedNetwork
+) -> None:
+    """Register the model and end the job, in one transaction with what is not stored yet of its epochs."""
+
+    def register(connection: Connection) -> int:
+        recorder.store_rest(connection)
+        return _register(connection, lease.claim, spec, dataset, trained)
+
+    files = trained.weights, trained.onnx, trained.keras
+    with tracing.span("registration"):
+        version = patiently(partial(blobs.writing, database, *files), lease, register)
+    logger.info("job %s succeeded: model %s version %d", lease.claim.job_id, spec.model, version)
+
+
+def _from_newest_state(
+    database: Database, lease: Lease, trained_from: Callable[[TrainingState | None], TrainedNetwork]
+) -> TrainedNetwork:
+    """Train on from the newest state that can be used."""
+    while True:
         checkpoint, state = _saved(database, lease)
         try:
-            trained = train(
-                spec,
-                # Nothing else holds the table, so it can be freed early.
-                in_background(lambda: _table(database, lease, spec, dataset, datasets_dir), lease.check),
-                {column.name: column for column in dataset.columns},
-                state,
-                official_test_rows=dataset.official_test_rows,
-                missing_words=dataset.report.missing_words,
-                resident_bytes=resident_bytes,
-                on_wait=lease.check,
-                on_split=keep,
-                on_chunk=recorder.take_chunk,
-                on_epoch=recorder.take_epoch,
-                on_look=recorder.take_look,
-            )
+            return trained_from(state)
         except UnusableState as error:
             if checkpoint is None:
                 raise
             _go_back(database, lease, checkpoint, error)
-    lease.check()
-
-    def register(connection: Connection) -> int:
-        recorder.store_rest(connection)
-        return _register(connection, claim, spec, dataset, trained)
-
-    version = patiently(database.write, lease, register)
-    logger.info("job %s succeeded: model %s version %d", claim.job_id, spec.model, version)
 
 
 def _saved(database: Database, lease: Lease) -> tuple[Checkpoint | None, TrainingState | None]:
@@ -232,12 +281,18 @@ def _leave(database: Database, lease: Lease, rest: Rest, kind: EventKind | None)
         rest.store_rest(connection, saved)
         leases.leave(connection, lease.claim, kind)
 
-    _end(database, lease, leave)
+    _end(database, lease, leave, saved)
 
 
-def _end(database: Database, lease: Lease, write: Callable[[Connection], object]) -> None:
-    """Write how an attempt ended; where its lease was lost meanwhile, somebody else does."""
+def _end(
+    database: Database, lease: Lease, write: Callable[[Connection], object], saved: SavedState | None = None
+) -> None:
+    """Write how an attempt ended; where its lease was lost meanwhile, somebody else does.
+
+    A worker that ends cannot wait for an object store.
+    """
+    contents = () if saved is None else (saved.content,)
     try:
-        patiently(database.write, lease, write, is_last=True)
+        patiently(partial(blobs.writing, database, *contents, needs_store=False), lease, write, is_last=True)
     except LeaseLost as error:
         logger.warning("%s; nothing more is written", error)

@@ -1,26 +1,24 @@
 """Keeps one training process: starts it, starts it again when it has died, ends it when it hangs or takes too much."""
 
 import logging
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
-from importlib.metadata import version
+from pathlib import Path
 from typing import NoReturn
 
-from service.domain.errors import LeaseLost
 from service.domain.jobs import Claim
 from service.domain.workers import WorkerState
+from service.logs import announce
 from service.processes import CALM_SECONDS, FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, private_bytes
-from service.storage import leases, losses, workers
-from service.storage.database import Connection, Database
-from service.storage.faults import DATABASE_DOWN, DATABASE_FAULTS
+from service.storage.database import Database
 from service.task_queue import Doorbell
+from workers.reports import Excess, Reports
 from workers.trainer import NAME_VARIABLE, PARENT_VARIABLE
 
 logger = logging.getLogger(__name__)
@@ -40,9 +38,8 @@ FAILED = 1
 """The status with which a worker ends that should be started again."""
 DEAF_SECONDS = 30.0
 """Messages that lie with the broker for so long, though this worker is idle, are not heard any more."""
-VERSION = version("selfnorm")
 READY_LINE = "worker ready"
-"""Printed once TensorFlow is loaded; the supervisor of the embedded topology waits for it."""
+"""Logged once TensorFlow is loaded, at every level; the supervisor of the embedded topology waits for it."""
 
 
 class Keeper:
@@ -59,15 +56,19 @@ class Keeper:
         name: str,
         memory_bytes: int,
         *,
+        training_seconds: float = math.inf,
+        health_file: Path | None = None,
         start_seconds: float = START_SECONDS,
         deaf_seconds: float = DEAF_SECONDS,
         end_seconds: float = END_SECONDS,
     ) -> None:
         self.exit_status = 0
-        self._database = database
         self._doorbell = doorbell
         self._name = name
+        self._reports = Reports(database, name)
         self._memory_bytes = memory_bytes
+        self._training_seconds = training_seconds
+        self._health_file = health_file
         self._start_seconds = start_seconds
         self._deaf_seconds = deaf_seconds
         self._end_seconds = end_seconds
@@ -77,11 +78,10 @@ class Keeper:
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self._stopping = threading.Event()
-        self._silent_ticks = self._loading_ticks = 0
+        self._silent_ticks = self._loading_ticks = self._busy_ticks = 0
         self._pause, self._start_at, self._started_at = 0.0, 0.0, 0.0
         self._heard = self._heard_before = 0
         self._hears_since = time.monotonic()
-        self._lost: list[tuple[Claim, str | None]] = []
         self._threads = [
             threading.Thread(target=target, name=name, daemon=True)
             for name, target in (("keeper", self._watch), ("reporter", self._report))
@@ -92,10 +92,11 @@ class Keeper:
         for thread in self._threads:
             thread.start()
 
-    def offer(self, job_id: str) -> None:
-        """Let the training process try a job; returns when it has nothing to do any more.
+    def offer(self, job_id: str) -> None:  # noqa: ARG002  # what the message holds
+        """Let the training process look for a job; returns when it has nothing to do any more.
 
-        While it is busy this waits, so that other messages stay with the broker for idle workers.
+        Which job the message names does not matter: whose turn it is, the database knows. While the process is busy
+        this waits, so that other messages stay with the broker for idle workers.
         """
         with self._changed:
             self._heard += 1
@@ -103,7 +104,7 @@ class Keeper:
             if self._stopping.is_set() or self._process is None:
                 return
             self._state = WorkerState.BUSY
-            self._send(self._process, f"try {job_id}")
+            self._send(self._process, "look")
             self._wait_until_idle()
 
     def stop(self) -> str | None:
@@ -124,17 +125,8 @@ class Keeper:
                 process.kill()
         for thread in self._threads:
             thread.join(TICK_SECONDS)
-        self._report_losses()
-        try:
-            with self._database.write() as connection:
-                leases.hand_back(connection, self._name)
-                workers.gone(connection, self._name)
-        except DATABASE_FAULTS as error:
-            logger.error(
-                "the database does not answer; what this worker holds waits for its lease to expire: %s", error
-            )
-            return None
-        return None if claim is None else claim.job_id
+        is_told = self._reports.tell_end()
+        return claim.job_id if claim is not None and is_told else None
 
     def _wait_until_idle(self) -> None:
         self._changed.wait_for(lambda: self._stopping.is_set() or self._state is WorkerState.IDLE)
@@ -175,22 +167,29 @@ class Keeper:
         """Take in what the process says, to its end."""
         assert process.stdout is not None
         for line in process.stdout:
-            word, *rest = line.split()
+            word, *rest = line.rstrip("\n").split(" ", 3)
             with self._changed:
                 if process is not self._process:
                     return
                 self._silent_ticks = 0
+                self._show_life()
                 if word in ("ready", "idle"):
                     self._state, self._claim = WorkerState.IDLE, None
                 elif word == "busy":
-                    self._state, self._claim = WorkerState.BUSY, Claim(rest[0], int(rest[1]), self._name)
+                    self._state, self._claim = WorkerState.BUSY, Claim(rest[0], int(rest[1]), self._name, rest[2])
+                    self._busy_ticks = 0
                 self._changed.notify_all()
             if word == "ready":
-                with suppress(OSError):  # the disk of the log may be full, and what comes next must be heard
-                    print(READY_LINE, flush=True)  # noqa: T201  # for the supervisor
+                announce(logger, READY_LINE)
+
+    def _show_life(self) -> None:
+        """Touch the file that a health check looks at: the process has spoken, and this one has heard it."""
+        if self._health_file is not None:
+            with suppress(OSError):  # where there is no room, there is no sign of life either
+                self._health_file.touch()
 
     def _check(self, process: "subprocess.Popen[str]", claim: Claim | None) -> None:
-        """End a process that is frozen, or never gets ready, or whose training takes more memory than it may.
+        """End a process that is frozen, or never gets ready, or whose job takes more memory or time than it may.
 
         Silence is counted in looks, not in time: while this process itself was frozen, nobody could be heard, and
         nobody could say that it is ready. A process that trains nothing is left alone, however large: another one would
@@ -198,6 +197,7 @@ class Keeper:
         """
         self._silent_ticks += 1
         self._loading_ticks = self._loading_ticks + 1 if self._state is WorkerState.STARTING else 0
+        self._busy_ticks += 1
         if self._silent_ticks * TICK_SECONDS > FROZEN_SECONDS:
             self._kill(process, f"has been silent for {FROZEN_SECONDS:.0f} s")
         elif self._loading_ticks * TICK_SECONDS > self._start_seconds:
@@ -207,10 +207,19 @@ class Keeper:
                 f"the job took {taken / 2**30:.1f} GiB of memory, and {self._memory_bytes / 2**30:.1f} GiB are "
                 "allowed here (SELFNORM_TRAINING_MEMORY_BYTES); try a smaller network, a smaller batch or fewer rows"
             )
-            logger.error("%s; it is killed", detail)
-            process.kill()
-            process.wait()
-            self._on_death(process, claim, detail)
+            self._end_job(process, claim, Excess("out_of_memory", detail))
+        elif claim is not None and self._busy_ticks * TICK_SECONDS > self._training_seconds:
+            detail = (
+                f"the job took more than {self._training_seconds:,.0f} s at a stretch, which is all that is allowed "
+                "(SELFNORM_TRAINING_SECONDS); try fewer epochs, a smaller network or fewer rows"
+            )
+            self._end_job(process, claim, Excess("out_of_time", detail))
+
+    def _end_job(self, process: "subprocess.Popen[str]", claim: Claim, excess: Excess) -> None:
+        logger.error("%s; it is killed", excess.detail)
+        process.kill()
+        process.wait()
+        self._on_death(process, claim, excess)
 
     def _kill(self, process: "subprocess.Popen[str]", why: str) -> None:
         """End a process; one that a driver holds does not die of it, and is told of again as late as the first time."""
@@ -219,9 +228,9 @@ class Keeper:
         process.kill()
 
     def _on_death(
-        self, process: "subprocess.Popen[str]", large: Claim | None = None, detail: str | None = None
+        self, process: "subprocess.Popen[str]", greedy: Claim | None = None, excess: Excess | None = None
     ) -> None:
-        """Note what died, with ``detail`` where it trained what was too ``large``; start another one a little later."""
+        """Note what died, and of which ``excess`` where its job was ``greedy``; start another one a little later."""
         if self._reader is not None:
             self._reader.join(LAST_WORDS_SECONDS)  # it may have said what it trains and died at once
         status = process.returncode
@@ -231,7 +240,7 @@ class Keeper:
                 with suppress(OSError):  # a word may lie in it that nobody has heard
                     self._process.stdin.close()
             if claim is not None:
-                self._lost.append((claim, detail if claim == large else None))
+                self._reports.note_loss(claim, excess if claim == greedy else None)
             self._process, self._claim, self._state = None, None, WorkerState.STARTING
             if status:
                 was_calm = time.monotonic() - self._started_at > CALM_SECONDS or claim is not None
@@ -256,7 +265,7 @@ class Keeper:
         report_at = 0.0
         while not self._stopping.wait(TICK_SECONDS):
             try:
-                self._report_losses()
+                self._reports.tell_losses()
                 if time.monotonic() >= report_at:
                     report_at = time.monotonic() + REPORT_SECONDS
                     if self._is_deaf(self._report_state()):
@@ -279,7 +288,7 @@ class Keeper:
     def _report_state(self) -> WorkerState:
         with self._changed:
             state, job_id = self._state, None if self._claim is None else self._claim.job_id
-        self._write(partial(workers.seen, name=self._name, version=VERSION, state=state, job_id=job_id))
+        self._reports.tell_state(state, job_id)
         return state
 
     def _is_deaf(self, state: WorkerState) -> bool:
@@ -287,32 +296,3 @@ class Keeper:
         if state is not WorkerState.IDLE or self._heard != self._heard_before or not self._doorbell.waiting():
             self._hears_since, self._heard_before = time.monotonic(), self._heard
         return time.monotonic() - self._hears_since > self._deaf_seconds
-
-    def _report_losses(self) -> None:
-        """Tell of every training process that died; what cannot be written now is told later."""
-        with self._changed:
-            lost, self._lost = self._lost, []
-        for claim, too_large in lost:
-            if not self._write(partial(_give_up, held=claim, too_large=too_large)):
-                with self._changed:
-                    self._lost.append((claim, too_large))
-
-    def _write(self, work: Callable[[Connection], object]) -> bool:
-        try:
-            with self._database.write() as connection:
-                work(connection)
-        except DATABASE_DOWN as error:
-            logger.warning("the database does not answer: %s", error)
-            return False
-        except Exception:  # the next report may succeed, and this thread must live to make it
-            logger.exception("a report to the database failed")
-        return True
-
-
-def _give_up(connection: Connection, held: Claim, too_large: str | None) -> None:
-    """Say that a job's training process has died; it may have ended the job just before."""
-    with suppress(LeaseLost):
-        if too_large is None:
-            losses.lose(connection, held)
-        else:
-            leases.fail(connection, held, "out_of_memory", too_large)

@@ -12,7 +12,7 @@ from service.domain.errors import LeaseLost
 from service.domain.jobs import Beat, Claim, EventKind
 from service.storage import leases, losses
 from service.storage.database import Connection, Database
-from service.storage.faults import DATABASE_DOWN, is_damaged, is_full
+from service.storage.faults import DATABASE_DOWN, is_awaited, is_damaged
 
 logger = logging.getLogger(__name__)
 
@@ -214,7 +214,9 @@ def patiently(
     *,
     is_last: bool = False,
 ) -> Result:
-    """Work in a session, again and again while the database is down or full: a training waits for it and goes on.
+    """Work in a session, again and again while the database, or its object store, is down or full.
+
+    A training waits for it and goes on.
 
     It gives up when the lease is renewed all the while and there is room: then the database is not down, and this work
     cannot succeed. It gives up at once where the database is damaged, which no waiting mends.
@@ -228,7 +230,7 @@ def patiently(
         except DATABASE_DOWN as error:
             if is_damaged(error):
                 raise
-            if is_full(error) or tried - lease.renewed_at > RENEWED_SECONDS:
+            if is_awaited(error) or tried - lease.renewed_at > RENEWED_SECONDS:
                 began = time.monotonic()
             elif lease.renewed_at - began > GIVE_UP_SECONDS:
                 raise

@@ -16,7 +16,7 @@ from service.domain.jobs import Checkpoint, Progress, SavedState
 from service.domain.training_errors import UnusableState
 from service.inference.findings import RowFindings
 from service.inference.stored import StoredRows
-from service.storage import leases, predictions
+from service.storage import blobs, leases, predictions
 from service.storage.database import Connection, Database
 from service.storage.faults import STATEMENT_REFUSED, is_damaged
 from service.tables import results
@@ -119,7 +119,8 @@ class Parts:
         """Store the present part, where it holds anything, and begin the next one."""
         part = self.close()
         if part is not None:
-            patiently(self._database.write, self._lease, partial(self.store, part=part, progress=progress))
+            session = partial(blobs.writing, self._database, part.content)
+            patiently(session, self._lease, partial(self.store, part=part, progress=progress))
             self._stored.append(self._file)
             self.rows = part.epoch
             self._begin()

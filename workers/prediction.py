@@ -25,7 +25,7 @@ from service.domain.predictions import Evaluation, PredictionResult, PredictionS
 from service.domain.training_errors import NoRoomForFiles
 from service.inference.sessions import ServedNetwork
 from service.inference.stored import StoredRows, check_stored
-from service.storage import datasets, leases, models, predictions
+from service.storage import blobs, datasets, leases, models, predictions
 from service.storage.database import Connection, Database
 from service.storage.faults import DATABASE_DOWN
 from service.tables import batches
@@ -156,7 +156,9 @@ class Prediction:
             warnings=[*parts.findings.warnings(written.rows), *warnings],
             evaluation=evaluation,
         )
-        patiently(self._database.write, self._lease, partial(self._end, file=file, result=result))
+        content = blobs.FileContent(heard(file, self._lease), result.sha256, result.size_bytes)
+        session = partial(blobs.writing, self._database, content)
+        patiently(session, self._lease, partial(self._end, file=file, result=result))
         logger.info("prediction %s succeeded: %d rows, %d bytes", job_id, result.rows, result.size_bytes)
 
     def _answer_all(

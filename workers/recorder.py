@@ -3,8 +3,9 @@
 import logging
 import time
 
+from service import tracing
 from service.domain.jobs import EpochRecord, Progress, SavedState
-from service.storage import leases
+from service.storage import blobs, leases
 from service.storage.database import Connection, Database
 from service.storage.faults import DATABASE_DOWN
 from workers.epochs import ChunkEnd, EpochEnd
@@ -52,6 +53,7 @@ class Recorder:
     def take_epoch(self, end: EpochEnd) -> None:
         """Note what an epoch measured; a word that came meanwhile is heard after a chunk, where it can be stored."""
         self._records.append(end.record)
+        tracing.event("epoch", epoch=end.record.epoch, seconds=end.record.seconds)
         self._progress = end.progress, end.best_epoch
 
     def take_look(self, look: Look) -> None:
@@ -82,7 +84,7 @@ class Recorder:
         began = time.monotonic()
         saved = _saved(end)
         try:
-            with self._database.write() as connection:
+            with blobs.writing(self._database, saved.content) as connection:
                 self.store_rest(connection, saved)
         except DATABASE_DOWN as error:
             self._rest("checkpoint", began, error)

@@ -1,7 +1,8 @@
-"""Work that needs room on a disk for a moment: where there is none, it waits for it, for a while."""
+"""How much a training process may take of a disk, and work that waits for a while where a disk has no room."""
 
 import errno
 import logging
+import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,6 +17,22 @@ Result = TypeVar("Result")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REST_SECONDS = 1.0
 PATIENCE_SECONDS = 600.0
+OPEN_FILES = 1024
+"""A training opens some dozens."""
+
+
+def bound_files(file_bytes: int | None) -> None:
+    """Let this process have only so many files open, none of which grows larger, and leave no memory image behind.
+
+    None where it writes to a file that is everybody's, which may be larger than any of a training.
+    """
+    bounds = {resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: OPEN_FILES}
+    if file_bytes is not None:
+        bounds[resource.RLIMIT_FSIZE] = file_bytes
+    for kind, bound in bounds.items():
+        most = resource.getrlimit(kind)[1]
+        held = bound if most == resource.RLIM_INFINITY else min(bound, most)
+        resource.setrlimit(kind, (held, held))
 
 
 def when_there_is_room(work: Callable[[], Result], on_wait: Callable[[], None]) -> Result:

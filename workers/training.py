@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from service import tracing
 from service.domain.datasets import Column
 from service.domain.diagnostics import HeldOut
 from service.domain.jobs import Measure
@@ -116,12 +117,15 @@ def train(
         ParityFailed: one of its forms does not agree with the network.
     """
     keras.config.disable_interactive_logging()
-    data = prepare(spec, table, columns, official_test_rows, missing_words, on_wait, resident_bytes)
+    with tracing.span("preparation"):
+        data = prepare(spec, table, columns, official_test_rows, missing_words, on_wait, resident_bytes)
     del table  # the rows are encoded; where nobody else holds the table, its memory is free now
     on_split(data.split.to_bytes(data.rows))
     epochs = Epochs(spec, data, on_wait=on_wait, on_chunk=on_chunk, on_epoch=on_epoch, on_look=on_look)
-    epochs.run(state)
-    return _finish(epochs, on_wait)
+    with tracing.span("epochs"):
+        epochs.run(state)
+    with tracing.span("export"):
+        return _finish(epochs, on_wait)
 
 
 def _finish(epochs: Epochs, on_wait: Callable[[], None]) -> TrainedNetwork:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.predict.networks import Network
 from service.domain.models import NewVersion
+from service.domain.owners import DEFAULT_OWNER
 from service.storage import models
 from service.storage.database import Database
 
@@ -22,7 +23,7 @@ def make_database(folder: Path) -> Path:
 
 def register(database: Path, networks: Iterable[Network], folder: Path) -> None:
     """Register the graph of each network under its name; those of one name become versions 1, 2, ... of a model."""
-    opened = Database(f"sqlite:///{database}")
+    opened = Database(f"sqlite:///{database}").owned_by(DEFAULT_OWNER)
     with opened.write() as connection:
         for network in networks:
             models.register(connection, _version(network, folder))

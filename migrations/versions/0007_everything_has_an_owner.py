@@ -1,4 +1,4 @@
-"""Everything has an owner, and owners have keys.
+"""Everything has an owner, owners have keys, and blobs may be in an object store.
 
 What is there already belongs to ``local``, whose keys open it. Programs of the version before cannot register models or
 keep answers while this stands (they look for uniqueness that is gone), so they are to be stopped first.
@@ -27,6 +27,8 @@ KEYED = {
 VERSION_CHILDREN = {"model_aliases": None, "input_statistics": "CASCADE"}
 """Tables that refer to versions, with what happens where one is deleted."""
 NO_EPOCH = sa.text("kind <> 'epoch'")
+QUEUED = sa.text("state = 'queued'")
+HELD = sa.text("state in ('running','cancelling')")
 
 
 def upgrade() -> None:
@@ -50,6 +52,10 @@ def upgrade() -> None:
     _exchange("alias_changes", "ix_alias_changes_name_alias_number", ["owner", "name", "alias", "number"])
     _exchange("jobs", "ix_jobs_kind_number", ["owner", "kind", "number"])
     op.create_index("ix_jobs_owner_state_number", "jobs", ["owner", "state", "number"])
+    op.create_index("ix_jobs_queued", "jobs", ["owner", "number"], postgresql_where=QUEUED, sqlite_where=QUEUED)
+    op.create_index("ix_jobs_resting", "jobs", ["claimable_at"], postgresql_where=QUEUED, sqlite_where=QUEUED)
+    op.create_index("ix_jobs_held", "jobs", ["owner"], postgresql_where=HELD, sqlite_where=HELD)
+    _make_turns()
     for table in ("datasets", "comparisons", "models"):
         op.create_index(f"ix_{table}_owner_number", table, ["owner", "number"])
     op.create_index("ix_events_log", "events", ["job_id", "number"], postgresql_where=NO_EPOCH, sqlite_where=NO_EPOCH)
@@ -70,16 +76,35 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
         comment="Who may ask for what, where authentication is on",
     )
+    where = "where it is in the object store; null where its parts are here"
+    op.add_column("blobs", sa.Column("object_key", sa.String(100), nullable=True, comment=where))
+    left = "nothing may refer to it any more"
+    op.create_table(
+        "loose_objects",
+        sa.Column("key", sa.String(100), nullable=False),
+        sa.Column("is_leaving", sa.Boolean(), server_default=sa.false(), nullable=False, comment=left),
+        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_loose_objects")),
+        comment="Objects of the store that no blob refers to: just put, or no longer needed",
+    )
+    op.create_index(op.f("ix_loose_objects_since"), "loose_objects", ["since"])
 
 
 def downgrade() -> None:
-    """Take the change back; the keys go. Nothing is done where two owners have given one name."""
+    """Take the change back; the keys go. Refused where two owners have given one name, or blobs lie elsewhere."""
     _refuse_shared_names()
+    _refuse_objects()
+    op.drop_table("loose_objects")
+    op.drop_column("blobs", "object_key")
     op.drop_table("api_keys")
     _tell_of_tags("Which jobs of an owner carry a tag, for lists", "Which jobs carry a tag, for lists")
     op.drop_index("ix_events_log", "events")
     for table in ("datasets", "comparisons", "models"):
         op.drop_index(f"ix_{table}_owner_number", table)
+    op.drop_table("turns")
+    op.drop_index("ix_jobs_held", "jobs")
+    op.drop_index("ix_jobs_resting", "jobs")
+    op.drop_index("ix_jobs_queued", "jobs")
     op.drop_index("ix_jobs_owner_state_number", "jobs")
     _exchange("jobs", "ix_jobs_owner_kind_number", ["kind", "number"])
     _exchange("alias_changes", "ix_alias_changes_owner_name_alias_number", ["name", "alias", "number"])
@@ -122,9 +147,26 @@ def _exchange(table: str, old: str, columns: list[str]) -> None:
     op.create_index(f"ix_{table}_{'_'.join(columns)}", table, columns)
 
 
+def _make_turns() -> None:
+    comment = "when a worker last took a job of theirs"
+    op.create_table(
+        "turns",
+        sa.Column("owner", OWNER, nullable=False),
+        sa.Column("taken_at", sa.DateTime(timezone=True), nullable=False, comment=comment),
+        sa.PrimaryKeyConstraint("owner", name=op.f("pk_turns")),
+        comment="When owners last had their turn; a job is claimed in the order of turns",
+    )
+
+
 def _tell_of_tags(before: str, after: str) -> None:
     if op.get_bind().dialect.name == "postgresql":
         op.create_table_comment("job_tags", after, existing_comment=before)
+
+
+def _refuse_objects() -> None:
+    stored = op.get_bind().execute(sa.text("SELECT count(*) FROM blobs WHERE object_key IS NOT NULL")).scalar_one()
+    if stored:
+        raise RuntimeError(f"{stored} blobs are in an object store; run first: selfnorm blobs move --to database")
 
 
 def _refuse_shared_names() -> None:

@@ -7,15 +7,25 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import StringConstraints, WithJsonSchema
 
 from service.api.dataset_views import DatasetView
-from service.api.dependencies import KeyDependency, PageDependency, ServicesDependency, StrictRoute, answer_of
+from service.api.dependencies import (
+    DatabaseDependency,
+    KeyDependency,
+    PageDependency,
+    ServicesDependency,
+    StrictRoute,
+    answer_of,
+)
+from service.api.scopes import needs
 from service.api.uploads import FORM, MEDIA_TYPES, PART, keyed_upload, received
 from service.api.views import PageView
 from service.domain.bounds import Frozen
 from service.domain.datasets import ColumnKind, Dataset
 from service.domain.errors import InvalidTable, Violation
+from service.domain.keys import Scope
 from service.domain.wording import shown
 from service.tables.request import ImportRequest
 from service.use_cases import datasets
+from service.use_cases.datasets import MAX_NAME_LENGTH
 from service.use_cases.idempotency import Outcome, StoredAnswer, replay
 
 router = APIRouter(prefix="/datasets", tags=["data sets"], route_class=StrictRoute)
@@ -43,7 +53,8 @@ UPLOAD_BODY = {
     },
 }
 
-NameParameter = Annotated[str | None, Query(description="What to call it; the file's name where there is one")]
+_NAME = WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1, "maxLength": MAX_NAME_LENGTH}, {"type": "null"}]})
+NameParameter = Annotated[str | None, _NAME, Query(description="What to call it; the file's name where there is one")]
 KindsParameter = Annotated[
     list[Annotated[str, WithJsonSchema({"type": "string", "pattern": f":({'|'.join(KINDS)})$"})]],
     Query(description="COLUMN:KIND, as in `kinds=zip:categorical`; may be given more than once"),
@@ -61,16 +72,18 @@ MissingParameter = Annotated[
 class DatasetChange(Frozen):
     """What to change of a data set; what is left out or null stays as it is."""
 
-    name: str | None = None
+    name: Annotated[str | None, _NAME] = None
     """What to call it: 1 to 100 printable characters."""
     kinds: dict[str, ColumnKind] | None = None
     """The kinds of some columns, by name; they cannot change any more once there is a job on the data set."""
 
 
 @router.post("", status_code=201, response_model=DatasetView, openapi_extra={"requestBody": UPLOAD_BODY})
+@needs(Scope.SUBMIT)
 async def upload(
     request: Request,
     services: ServicesDependency,
+    database: DatabaseDependency,
     key: KeyDependency,
     name: NameParameter = None,
     kinds: KindsParameter = [],  # noqa: B006  # FastAPI copies it
@@ -89,46 +102,55 @@ async def upload(
 
         def add() -> Outcome[Dataset]:
             return datasets.add_dataset_once(
-                services.database, chosen_name, arrived.file, wanted, reader, keyed, _added
+                database, chosen_name, arrived.file, wanted, reader, keyed, _added, services.quotas
             )
 
         with services.running.serving(keyed):
-            earlier = await run_in_threadpool(replay, services.database, keyed)
+            earlier = await run_in_threadpool(replay, database, keyed)
             outcome = await services.imports.run(add) if earlier is None else earlier
     return answer_of(outcome)
 
 
 @router.get("")
-def list_datasets(services: ServicesDependency, page: PageDependency) -> PageView[DatasetView]:
+@needs(Scope.READ)
+def list_datasets(database: DatabaseDependency, page: PageDependency) -> PageView[DatasetView]:
     """List data sets, newest first, without the histograms, quantiles and top values of their columns."""
-    found = datasets.list_datasets(services.database, page)
+    found = datasets.list_datasets(database, page)
     return PageView(items=[DatasetView.summary(dataset) for dataset in found.items], next_page_token=found.next_token)
 
 
 @router.get("/{dataset_id}")
-def get_dataset(dataset_id: str, services: ServicesDependency) -> DatasetView:
+@needs(Scope.READ)
+def get_dataset(dataset_id: str, database: DatabaseDependency) -> DatasetView:
     """Describe a data set."""
-    return DatasetView.of(datasets.get_dataset(services.database, dataset_id))
+    return DatasetView.of(datasets.get_dataset(database, dataset_id))
 
 
 @router.patch("/{dataset_id}")
-def change(dataset_id: str, body: DatasetChange, services: ServicesDependency) -> DatasetView:
+@needs(Scope.SUBMIT)
+def change(
+    dataset_id: str, body: DatasetChange, services: ServicesDependency, database: DatabaseDependency
+) -> DatasetView:
     """Give an upload another name, or some of its columns another kind."""
-    changed = datasets.change_dataset(services.database, dataset_id, body.name, body.kinds or {}, services.table_limits)
+    changed = datasets.change_dataset(database, dataset_id, body.name, body.kinds or {}, services.table_limits)
     return DatasetView.of(changed)
 
 
 @router.get("/{dataset_id}/rows")
-def rows(dataset_id: str, services: ServicesDependency, page: PageDependency) -> PageView[dict[str, Any]]:
+@needs(Scope.READ)
+def rows(
+    dataset_id: str, services: ServicesDependency, database: DatabaseDependency, page: PageDependency
+) -> PageView[dict[str, Any]]:
     """Read rows as objects by column name, in the table's order."""
-    found = datasets.dataset_rows(services.database, dataset_id, page, services.datasets_dir)
+    found = datasets.dataset_rows(database, dataset_id, page, services.datasets_dir)
     return PageView(items=found.items, next_page_token=found.next_token)
 
 
 @router.delete("/{dataset_id}", status_code=204)
-def delete(dataset_id: str, services: ServicesDependency) -> None:
+@needs(Scope.SUBMIT)
+def delete(dataset_id: str, database: DatabaseDependency) -> None:
     """Delete an upload that no unfinished job needs."""
-    datasets.delete_dataset(services.database, dataset_id)
+    datasets.delete_dataset(database, dataset_id)
 
 
 def _added(dataset: Dataset) -> StoredAnswer:

@@ -13,9 +13,19 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 
-from service.domain import errors, training_errors
+from service.api.refusals import corrupt_blob_met, quota_refused, rate_limited
+from service.domain import errors, key_errors, quotas, training_errors
 from service.domain.wording import pointer_step, shown
-from service.storage.faults import DATABASE_DOWN, STATEMENT_REFUSED, DatabaseDown, is_damaged, is_full, is_unmigrated
+from service.storage.faults import (
+    DATABASE_DOWN,
+    STATEMENT_REFUSED,
+    DatabaseDown,
+    is_damaged,
+    is_full,
+    is_unmigrated,
+    reason,
+)
+from service.storage.object_store import NoObjectStore, ObjectStoreDown
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +38,11 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 STATUS: dict[type[errors.SelfnormError], HTTPStatus] = {
     errors.InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.MalformedRequest: HTTPStatus.BAD_REQUEST,
+    key_errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
+    key_errors.Forbidden: HTTPStatus.FORBIDDEN,
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.Conflict: HTTPStatus.CONFLICT,
+    quotas.QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     errors.CorruptBlob: HTTPStatus.SERVICE_UNAVAILABLE,
     training_errors.DatasetUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -52,8 +65,11 @@ CODES = {
     408: "too_slow",
     411: "length_required",
     413: "too_large",
+    414: "address_too_long",
     415: "unsupported_media_type",
     422: "invalid",
+    429: "too_many_requests",
+    431: "headers_too_large",
     500: "internal_error",
     503: "unavailable",
 }
@@ -107,7 +123,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(StarletteHTTPException, _on_http_error)
     for error in (*DATABASE_DOWN, STATEMENT_REFUSED):
-        app.add_exception_handler(error, _on_database_error)
+        app.add_exception_handler(error, on_database_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(OSError, _on_system_error)
     app.add_exception_handler(Exception, _on_bug)
@@ -115,14 +131,27 @@ def install(app: FastAPI) -> None:
 
 async def _on_domain_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, errors.SelfnormError)
+    return as_problem(request, error)
+
+
+def as_problem(request: Request, error: errors.SelfnormError) -> JSONResponse:
+    """Return the answer that says what went wrong."""
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), HTTPStatus.INTERNAL_SERVER_ERROR)
     violations = error.violations[:MAX_VIOLATIONS] if isinstance(error, errors.InvalidInput) else ()
     headers = None
+    if isinstance(error, errors.CorruptBlob):
+        corrupt_blob_met()
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         logger.critical("%s", error)
         headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     elif isinstance(error, errors.RequestStillRunning):
         headers = {"Retry-After": str(STILL_RUNNING_SECONDS)}
+    elif isinstance(error, quotas.QuotaExceeded):
+        headers = {"Retry-After": str(error.retry_after_seconds)}
+        (rate_limited if isinstance(error, quotas.TooManyRequests) else quota_refused)(error.quota)
+    elif status == HTTPStatus.UNAUTHORIZED:
+        fault = ', error="invalid_token"' if isinstance(error, key_errors.InvalidKey) else ""
+        headers = {"WWW-Authenticate": f'Bearer realm="selfnorm"{fault}'}
     return problem(request, status, str(error), error.code, violations, headers)
 
 
@@ -146,10 +175,14 @@ async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     }
     standard = error.detail == HTTPStatus(error.status_code).phrase
     detail = details.get(error.status_code, error.detail) if standard else error.detail
-    return problem(request, error.status_code, detail, headers=dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(sorted(request.app.state.methods.of(request.scope["path"])))
+    return problem(request, error.status_code, detail, headers=headers)
 
 
-async def _on_database_error(request: Request, error: Exception) -> JSONResponse:
+async def on_database_error(request: Request, error: Exception) -> JSONResponse:
+    """Return the answer that says what is wrong with the database."""
     if is_full(error):
         logger.critical("no room on the disk: %s", error)
         return _disk_full(request)
@@ -158,9 +191,19 @@ async def _on_database_error(request: Request, error: Exception) -> JSONResponse
         detail = "the database is damaged, and nothing can be promised of it; who runs it should run: selfnorm doctor"
         return _unavailable(request, detail, "database_damaged")
     if is_unmigrated(error):
-        logger.error("the database is at another migration: %s", error)
+        logger.error("the database is at another migration: %s", reason(error))
         detail = "the database lacks what this version needs; who runs it should run: selfnorm migrate"
         return _unavailable(request, detail, "database_unmigrated")
+    if isinstance(error, NoObjectStore):
+        logger.error("%s", error)
+        detail = (
+            "the file is in an object store, and no setting says in which; who runs this should set SELFNORM_BLOB_URL"
+        )
+        return _unavailable(request, detail, "object_store_unset")
+    if isinstance(error, ObjectStoreDown):
+        logger.error("%s", error)
+        detail = "the object store, where large files are kept, does not answer; try again in a few seconds"
+        return _unavailable(request, detail, "object_store_down")
     if not isinstance(error, DATABASE_DOWN):
         return await _on_bug(request, error)
     # That it is down has been logged once, when it was found out.
@@ -207,9 +250,10 @@ def malformed(error: errors.MalformedRequest) -> HTTPException:
 
 def _violation(item: dict[str, Any], model: Any) -> errors.Violation:
     where, *path = item["loc"]
+    said = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if where != "body":
         mark = "?" if where == "query" else f"{where}/"
-        return errors.Violation(f"{mark}{'/'.join(map(str, path))}", f"{item['msg']}; got {shown(item.get('input'))}")
+        return errors.Violation(f"{mark}{'/'.join(map(str, path))}", f"{said}; got {shown(item.get('input'))}")
     pointer = "#" + "".join(f"/{pointer_step(step)}" for step in _follow(model, path)[0])
     match item["type"]:
         case "extra_forbidden":
@@ -218,10 +262,9 @@ def _violation(item: dict[str, Any], model: Any) -> errors.Violation:
         case "missing":
             return errors.Violation(pointer, "is required")
         case kind if kind in SAYS_WHAT_CAME:
-            return errors.Violation(pointer, item["msg"])
+            return errors.Violation(pointer, said)
         case _:
-            text = item["msg"].replace("Input should be", "must be")
-            return errors.Violation(pointer, f"{text}; got {shown(item.get('input'))}")
+            return errors.Violation(pointer, f"{said}; got {shown(item.get('input'))}")
 
 
 def _follow(model: Any, path: Sequence[Any]) -> tuple[list[Any], list[type[BaseModel]]]:

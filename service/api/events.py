@@ -11,16 +11,19 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import WithJsonSchema
 
-from service.api.dependencies import PageDependency, Services, ServicesDependency
+from service.api.dependencies import DatabaseDependency, PageDependency, Services, ServicesDependency
 from service.api.event_views import EventsView, EventView
+from service.api.scopes import ScopedRoute, needs
 from service.domain.errors import InvalidPageToken, MalformedRequest, UnknownJob
 from service.domain.jobs import Event, JobState
+from service.domain.keys import Scope
 from service.domain.wording import shown
 from service.storage import pages
+from service.storage.database import Database
 from service.storage.faults import DATABASE_DOWN
 from service.use_cases import jobs
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=ScopedRoute)
 
 EVENT_STREAM = "text/event-stream"
 MAX_NUMBER = 2**31 - 1
@@ -67,10 +70,12 @@ LastEventId = Annotated[
 
 
 @router.get("/{job_id}/events", response_model=EventsView, responses=ANSWERS)
+@needs(Scope.READ)
 async def job_events(
     job_id: str,
     request: Request,
     services: ServicesDependency,
+    database: DatabaseDependency,
     page: PageDependency,
     response: Response,
     last_event_id: LastEventId = None,
@@ -80,22 +85,23 @@ async def job_events(
     The stream holds every event, whatever page is asked for, sends a comment in silence and closes after the job's end.
     A client that comes back after that gets 204, on which browsers stop coming back.
     """
+    after = event_number(last_event_id)
     if _wants_stream(request):
-        return await event_stream(services, job_id, event_number(last_event_id))
+        return await event_stream(services, database, job_id, after)
     response.headers["Vary"] = "Accept"
-    return await run_in_threadpool(_page, services, job_id, page)
+    return await run_in_threadpool(_page, database, job_id, page)
 
 
-async def event_stream(services: Services, job_id: str, after: int) -> Response:
+async def event_stream(services: Services, database: Database, job_id: str, after: int) -> Response:
     """Send the events of a job that follow number ``after``, as they happen; 204 where it has ended and none follows.
 
     Raises:
         UnknownJob: there is none with this id.
     """
-    state, first = await _read(services, job_id, after)
+    state, first = await _read(database, job_id, after)
     if state.is_final and not first:
         return Response(status_code=NOTHING_MORE, headers=STREAM_HEADERS)
-    stream = _follow(services, job_id, after, state, first)
+    stream = _follow(services, database, job_id, after, state, first)
     return EventSourceResponse(_with_comments(stream, services.comment_seconds), headers=STREAM_HEADERS)
 
 
@@ -125,21 +131,21 @@ def event_number(last_event_id: str | None) -> int:
     return int(last_event_id)
 
 
-def _page(services: Services, job_id: str, page: pages.PageRequest) -> EventsView:
+def _page(database: Database, job_id: str, page: pages.PageRequest) -> EventsView:
     start, size = pages.offset(page), pages.clamp(page.size)
     if start > MAX_NUMBER:
         raise InvalidPageToken
-    _, found = jobs.job_events(services.database, job_id, start, size + 1)
+    _, found = jobs.job_events(database, job_id, start, size + 1)
     items = [EventView.of(event) for event in found[:size]]
     return EventsView(items=items, next_page_token=pages.offset_token(items[-1].id) if len(found) > size else None)
 
 
-async def _read(services: Services, job_id: str, after: int) -> tuple[JobState, list[Event]]:
-    return await run_in_threadpool(jobs.job_events, services.database, job_id, after, EVENTS_AT_ONCE)
+async def _read(database: Database, job_id: str, after: int) -> tuple[JobState, list[Event]]:
+    return await run_in_threadpool(jobs.job_events, database, job_id, after, EVENTS_AT_ONCE)
 
 
 async def _follow(
-    services: Services, job_id: str, after: int, state: JobState | None, found: list[Event]
+    services: Services, database: Database, job_id: str, after: int, state: JobState | None, found: list[Event]
 ) -> AsyncIterator[bytes]:
     """Send events until the job has ended, it is deleted or this process is asked to end.
 
@@ -157,7 +163,7 @@ async def _follow(
             await anyio.sleep(pause)
             pause = min(pause * 1.5, MAX_POLL_SECONDS)
         try:
-            state, found = await _read(services, job_id, after)
+            state, found = await _read(database, job_id, after)
         except UnknownJob:
             return
         except DATABASE_DOWN:

@@ -19,6 +19,7 @@ import numpy as np
 from anyio import CapacityLimiter
 from numpy.typing import NDArray
 
+from service.api.traffic import note_model
 from service.inference.rows import CheckedRows
 from service.use_cases import predict
 from service.use_cases.predict import Answer
@@ -85,6 +86,7 @@ class Gathering:
         Raises:
             InvalidRows: a row has no finite answer.
         """
+        note_model(served)
         if checked.count * served.version.parameters > LOOP_WORK:
             return await self.in_thread(lambda: predict.answer(served, checked))
         return predict.answer(served, checked)

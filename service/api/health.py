@@ -5,19 +5,22 @@ from importlib.metadata import version
 from fastapi import APIRouter, Response
 
 from service.api.dependencies import ServicesDependency
+from service.api.scopes import ScopedRoute, public
 from service.api.views import HealthView, ReadinessView, ServiceVersionView
 from service.use_cases import health
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], route_class=ScopedRoute)
 
 
 @router.get("/healthz")
+@public
 async def healthz() -> HealthView:
     """Whether the process answers."""
     return HealthView()
 
 
 @router.get("/readyz", responses={503: {"model": ReadinessView, "description": "A part is not fit"}})
+@public
 def readyz(services: ServicesDependency, response: Response) -> ReadinessView:
     """Whether the database, its migrations and inference are fit."""
     parts = health.readiness(services.database)
@@ -29,6 +32,7 @@ def readyz(services: ServicesDependency, response: Response) -> ReadinessView:
 
 
 @router.get("/version")
+@public
 async def service_version() -> ServiceVersionView:
     """Which version of the service this is."""
     return ServiceVersionView(version=version("selfnorm"))

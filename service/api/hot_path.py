@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import logging
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +18,12 @@ from urllib.parse import unquote
 import httptools
 import numpy as np
 from numpy.typing import NDArray
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from service.api.connections import BoundedProtocol
 from service.api.gathering import Gathering
+from service.api.request_rates import COUNTED
+from service.domain.owners import DEFAULT_OWNER
 from service.use_cases.serving import Served
 
 logger = logging.getLogger(__name__)
@@ -28,8 +32,10 @@ MAX_BODY_BYTES = 256 * 1024
 """A larger body takes longer to read than others should wait."""
 JSON = b"application/json"
 HEAD = b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b"
+READ_HEADERS = frozenset({b"content-length", b"content-type", b"accept", b"host", b"authorization"})
+"""What the short way reads of a request; each of them once."""
 PLAIN_HEADERS = frozenset(
-    {b"host", b"user-agent", b"accept-encoding", b"connection", b"accept-language", b"cache-control", b"pragma"}
+    {b"user-agent", b"accept-encoding", b"connection", b"accept-language", b"cache-control", b"pragma"}
 )
 """What changes nothing about an answer."""
 
@@ -45,8 +51,8 @@ class Ready:
     """Returns the JSON text of the answer."""
 
 
-Route = Callable[[bytes, bytes], Ready | None]
-"""Takes a path and a body; returns None for what has to take the other way."""
+Route = Callable[[str, bytes, bytes], Ready | None]
+"""Takes an owner, a path and a body; returns None for what has to take the other way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,15 @@ class HotPath:
     gathering: Gathering
     find: Callable[[bytes], Route | None]
     """Takes a path with its query, as it was sent."""
+    template: Callable[[bytes], str]
+    """Takes the same; returns the route's template, under which its answers are counted."""
     max_body_bytes: int = MAX_BODY_BYTES
+    admit: Callable[[bytes | None, bytes | None], str | None] = lambda _authorization, _host: DEFAULT_OWNER
+    """Takes what a request says of its key and of its host; returns its owner, None where the application is to say."""
+    take: Callable[[str], bool] | None = None
+    """Counts a request of an owner; false for one too many."""
+    headers: bytes = b""
+    """What every answer says beside, as lines."""
 
 
 class _Nobody:
@@ -72,18 +86,30 @@ NOBODY = _Nobody()
 class _Waiting:
     """Stands for the request that waits, where uvicorn looks for one that its application answers."""
 
-    def __init__(self, url: bytes, headers: list[tuple[bytes, bytes]], body: bytes, ready: Ready) -> None:
+    response_started = False
+
+    def __init__(
+        self,
+        url: bytes,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+        ready: Ready,
+        began: float,
+        *,
+        keep_alive: bool,
+    ) -> None:
+        self.began = began
         self.url = url
         self.headers = headers
         self.body = body
         self.ready = ready
         self.response_complete = False
         self.disconnected = False
-        self.keep_alive = True
+        self.keep_alive = keep_alive
         self.message_event = NOBODY
 
 
-class HotProtocol(HttpToolsProtocol):
+class HotProtocol(BoundedProtocol):
     """Uvicorn's HTTP/1.1, with a short way for small predictions."""
 
     cycle: Any
@@ -98,7 +124,9 @@ class HotProtocol(HttpToolsProtocol):
         """Take what uvicorn gives."""
         super().__init__(*args, **options)
         self._route: Route | None = None
+        self._owner = DEFAULT_OWNER
         self._parts: list[bytes] = []
+        self._seen: Any = None
         self._answering: RequestResponseCycle | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -113,16 +141,20 @@ class HotProtocol(HttpToolsProtocol):
             self.on_close()
 
     def shutdown(self) -> None:
-        """End the connection; a request whose body is on its way is answered first."""
-        if self._route is not None:
-            parts, self._route, self._parts = self._parts, None, []
-            super().on_headers_complete()
-            for part in parts:
-                super().on_body(part)
+        """End the connection soon; a request whose body is on its way is answered first."""
+        self._leave_short_way()
         super().shutdown()
+
+    def look(self, seconds: float) -> None:
+        """Let the application wait for a body that has not come within a second: it has deadlines."""
+        if self._route is not None and self._seen is self.headers:
+            self._leave_short_way()
+        self._seen = None if self._route is None else self.headers
+        super().look(seconds)
 
     def on_headers_complete(self) -> None:
         """Choose the way."""
+        self.check_head()
         self._route = self._short_way()
         if self._route is None:
             super().on_headers_complete()
@@ -132,6 +164,7 @@ class HotProtocol(HttpToolsProtocol):
         if self._route is None:
             super().on_body(body)
         else:
+            self._has_come = True
             self._parts.append(body)
 
     def on_message_complete(self) -> None:
@@ -140,16 +173,17 @@ class HotProtocol(HttpToolsProtocol):
         if route is None:
             super().on_message_complete()
             return
+        began = time.perf_counter()
         body, self._route, self._parts = b"".join(self._parts), None, []
         try:
-            ready = route(self.url, body)
+            ready = route(self._owner, self.url, body)
         except Exception:  # the application answers it, and fails in its own way if it does
             logger.exception("a request could not take the short way")
             ready = None
         if ready is None:
             self._hand_over(self.url, self.headers, body)
             return
-        waiting = _Waiting(self.url, self.headers, body, ready)
+        waiting = _Waiting(self.url, self.headers, body, ready, began, keep_alive=not self._is_ending)
         self.cycle = waiting
         self.hot.gathering.add(ready.served, ready.encoded, lambda values: self._answer(waiting, values))
 
@@ -157,32 +191,45 @@ class HotProtocol(HttpToolsProtocol):
         self._answering = cycle
         super()._start_asgi_task(cycle, app)
 
+    def _leave_short_way(self) -> None:
+        """Hand a request whose body is on its way over to the application."""
+        if self._route is None:
+            return
+        parts, self._route, self._parts = self._parts, None, []
+        super().on_headers_complete()
+        for part in parts:
+            super().on_body(part)
+
     def _short_way(self) -> Route | None:
         route = self.hot.find(self.url)
-        if route is None or not self._is_plain_request():
+        owner = None if route is None else self._owner_of_plain_request()
+        if route is None or owner is None:
             return None
         is_busy = self.cycle is not None and not self.cycle.response_complete
         if is_busy or self.pipeline or self.flow.write_paused:
             return None
+        if self.hot.take is not None and not self.hot.take(owner):
+            return None
+        self._owner = owner
+        self.scope["state"][COUNTED] = True  # wherever it is answered
         return route
 
-    def _is_plain_request(self) -> bool:
-        """Whether a request is a whole small JSON body on a connection that stays, and asks for JSON."""
+    def _owner_of_plain_request(self) -> str | None:
+        """Return for whom a request is: a small JSON body on a connection that stays, and asks for JSON; else None."""
         parser = self.parser
         if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
-            return False
-        length = kind = None
+            return None
+        found: dict[bytes, bytes] = {}
         for name, value in self.headers:
-            if name == b"content-length":
-                length = value
-            elif name == b"content-type" and kind is None:
-                kind = value
-            elif name == b"accept":
-                if value not in (b"*/*", JSON):
-                    return False
-            elif name not in PLAIN_HEADERS:
-                return False
-        return kind == JSON and length is not None and length.isdigit() and int(length) <= self.hot.max_body_bytes
+            if name in READ_HEADERS and name not in found:
+                found[name] = value
+            elif name not in PLAIN_HEADERS:  # such as a second key
+                return None
+        length = found.get(b"content-length", b"")
+        is_small = length.isdigit() and int(length) <= self.hot.max_body_bytes
+        if not is_small or found.get(b"content-type") != JSON or found.get(b"accept", JSON) not in (b"*/*", JSON):
+            return None
+        return self.hot.admit(found.get(b"authorization"), found.get(b"host"))
 
     def _answer(self, waiting: _Waiting, values: NDArray[np.floating] | None) -> None:
         if self.transport.is_closing():
@@ -193,11 +240,17 @@ class HotProtocol(HttpToolsProtocol):
             self._hand_over(waiting.url, waiting.headers, waiting.body, waiting)
             return
         self.transport.write(self._head(len(body), keep_alive=waiting.keep_alive) + body)
+        self._count(waiting)
         if self.cycle is waiting:
             self.cycle = None  # nothing of it is kept
         if not waiting.keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+    def _count(self, waiting: _Waiting) -> None:
+        """Count an answer for /metrics; ``benchmarks.metrics_cost`` measures what that takes."""
+        served, route = waiting.ready.served, self.hot.template(waiting.url)
+        served.durations_of(route).add(time.perf_counter() - waiting.began)
 
     def _written(self, waiting: _Waiting, values: NDArray[np.floating]) -> bytes | None:
         try:
@@ -210,7 +263,7 @@ class HotProtocol(HttpToolsProtocol):
         others = b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
         request_id = b"%b%08x" % (self._id_prefix.encode(), next(self._ids) & 0xFFFFFFFF)
         end = b"\r\n" if keep_alive else b"connection: close\r\n\r\n"
-        return HEAD % (others, length, request_id, end)
+        return HEAD % (others + self.hot.headers, length, request_id, end)
 
     def _hand_over(
         self, url: bytes, headers: list[tuple[bytes, bytes]], body: bytes, waiting: _Waiting | None = None
@@ -227,7 +280,7 @@ class HotProtocol(HttpToolsProtocol):
             "scheme": self.scheme,
             "root_path": self.root_path,
             "headers": headers,
-            "state": self.app_state.copy(),
+            "state": {**self.app_state, COUNTED: True},
             "method": "POST",
             "path": self.root_path + unquote(path),
             "raw_path": self.root_path.encode("ascii") + parsed.path,
@@ -243,7 +296,7 @@ class HotProtocol(HttpToolsProtocol):
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
             expect_100_continue=False,
-            keep_alive=waiting is None or waiting.keep_alive,
+            keep_alive=not self._is_ending if waiting is None else waiting.keep_alive,
             on_response=self.on_response_complete,
         )
         cycle.body += body

@@ -5,14 +5,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from service.api.dependencies import ServicesDependency
+from service.api.dependencies import DatabaseDependency, ServicesDependency
+from service.api.scopes import ScopedRoute, needs
 from service.api.views import View
+from service.domain.keys import Scope
 from service.domain.models import MAX_VERSION
 from service.domain.self_normalization import MEAN_DOMAIN, VARIANCE_DOMAIN
 from service.inference.guard import FAR
 from service.use_cases.inputs import InputsReport, read_inputs
 
-router = APIRouter(prefix="/models", tags=["models"])
+router = APIRouter(prefix="/models", tags=["models"], route_class=ScopedRoute)
 
 
 class RecentColumnView(View):
@@ -85,8 +87,12 @@ class InputsView(View):
 
 
 @router.get("/{name}/versions/{version}/inputs")
+@needs(Scope.READ)
 def get_inputs(
-    name: str, version: Annotated[int, Path(ge=1, le=MAX_VERSION)], services: ServicesDependency
+    name: str,
+    version: Annotated[int, Path(ge=1, le=MAX_VERSION)],
+    services: ServicesDependency,
+    database: DatabaseDependency,
 ) -> InputsView:
     """Say what a version was asked: far values, new categories, moments of the last rows."""
-    return InputsView.of(read_inputs(services.database, services.serving, name, version))
+    return InputsView.of(read_inputs(database, services.serving, name, version))

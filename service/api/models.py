@@ -7,13 +7,22 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from service.api.dependencies import KeyedDependency, PageDependency, ServicesDependency, StrictRoute, answer_of
+from service.api.dependencies import (
+    DatabaseDependency,
+    KeyedDependency,
+    PageDependency,
+    ServicesDependency,
+    StrictRoute,
+    answer_of,
+)
 from service.api.model_views import AliasesView, AliasSummaryView, AliasView, ModelView, VersionView
 from service.api.prediction_views import PredictionJobView
 from service.api.predictions import accepted
+from service.api.scopes import needs
 from service.api.views import PageView
 from service.api.waiting import has_tag
 from service.domain.bounds import Between, Frozen
+from service.domain.keys import Scope
 from service.domain.models import MAX_VERSION, AliasName
 from service.domain.predictions import EvaluationSpec
 from service.use_cases import model_files, models, predictions
@@ -48,72 +57,89 @@ class AliasRequest(Frozen):
 
 
 @router.get("")
-def list_models(services: ServicesDependency, page: PageDependency) -> PageView[ModelView]:
+@needs(Scope.READ)
+def list_models(database: DatabaseDependency, page: PageDependency) -> PageView[ModelView]:
     """List models, newest first."""
-    found = models.list_models(services.database, page)
+    found = models.list_models(database, page)
     return PageView(items=[ModelView.of(model) for model in found.items], next_page_token=found.next_token)
 
 
 @router.get("/{name}")
-def get_model(name: str, services: ServicesDependency) -> ModelView:
+@needs(Scope.READ)
+def get_model(name: str, database: DatabaseDependency) -> ModelView:
     """Read a model with its versions and aliases."""
-    return ModelView.of(models.get_model(services.database, name))
+    return ModelView.of(models.get_model(database, name))
 
 
 @router.get("/{name}/aliases")
-def list_aliases(name: str, services: ServicesDependency) -> AliasesView:
+@needs(Scope.READ)
+def list_aliases(name: str, database: DatabaseDependency) -> AliasesView:
     """List the aliases of a model, by name."""
-    return AliasesView(items=[AliasSummaryView.of(alias) for alias in models.list_aliases(services.database, name)])
+    return AliasesView(items=[AliasSummaryView.of(alias) for alias in models.list_aliases(database, name)])
 
 
 @router.get("/{name}/aliases/{alias}")
-def get_alias(name: str, alias: str, services: ServicesDependency) -> AliasView:
+@needs(Scope.READ)
+def get_alias(name: str, alias: str, database: DatabaseDependency) -> AliasView:
     """Read an alias with its history."""
-    return AliasView.of(name, *models.get_alias(services.database, name, alias))
+    return AliasView.of(name, *models.get_alias(database, name, alias))
 
 
 @router.put("/{name}/aliases/{alias}")
-def set_alias(name: str, alias: AliasName, body: AliasRequest, services: ServicesDependency) -> AliasView:
+@needs(Scope.SUBMIT)
+def set_alias(name: str, alias: AliasName, body: AliasRequest, database: DatabaseDependency) -> AliasView:
     """Let an alias stand for a version, from now on in every process; where it does already, nothing changes."""
-    return AliasView.of(name, *models.set_alias(services.database, name, alias, body.version))
+    return AliasView.of(name, *models.set_alias(database, name, alias, body.version))
 
 
 @router.delete("/{name}/aliases/{alias}", status_code=204)
-def remove_alias(name: str, alias: str, services: ServicesDependency) -> None:
+@needs(Scope.SUBMIT)
+def remove_alias(name: str, alias: str, database: DatabaseDependency) -> None:
     """Remove an alias; its history stays, and rolling back brings it back."""
-    models.remove_alias(services.database, name, alias)
+    models.remove_alias(database, name, alias)
 
 
 @router.post("/{name}/aliases/{alias}/rollback", response_model=AliasView)
-def roll_back_alias(name: str, alias: str, services: ServicesDependency, keyed: KeyedDependency) -> Response:
+@needs(Scope.SUBMIT)
+def roll_back_alias(
+    name: str, alias: str, services: ServicesDependency, database: DatabaseDependency, keyed: KeyedDependency
+) -> Response:
     """Let an alias stand for what it stood for before its last change; again, for what it stood for before that."""
 
     def answer(found: models.AliasWithHistory) -> StoredAnswer:
         return StoredAnswer(200, {}, AliasView.of(name, *found).model_dump_json().encode())
 
     with services.running.serving(keyed):
-        return answer_of(models.roll_back_alias_once(services.database, name, alias, keyed, answer))
+        return answer_of(models.roll_back_alias_once(database, name, alias, keyed, answer))
 
 
 @router.get("/{name}/versions/{version}")
-def get_version(name: str, version: Number, services: ServicesDependency) -> VersionView:
+@needs(Scope.READ)
+def get_version(name: str, version: Number, database: DatabaseDependency) -> VersionView:
     """Read all that is known of a version: spec, data, metrics, calibration, columns, parity, files."""
-    return VersionView.of(read_facts(services.database, name, version))
+    return VersionView.of(read_facts(database, name, version))
 
 
 @router.delete("/{name}/versions/{version}", status_code=204)
-def delete_version(name: str, version: Number, services: ServicesDependency) -> None:
+@needs(Scope.SUBMIT)
+def delete_version(name: str, version: Number, database: DatabaseDependency) -> None:
     """Delete a version with its files; its number is not given again."""
-    models.delete_version(services.database, name, version)
+    models.delete_version(database, name, version)
 
 
 @router.post("/{name}/versions/{version}/evaluate", status_code=202, response_model=PredictionJobView)
+@needs(Scope.SUBMIT)
 def evaluate(
-    name: str, version: Number, spec: EvaluationSpec, services: ServicesDependency, keyed: KeyedDependency
+    name: str,
+    version: Number,
+    spec: EvaluationSpec,
+    services: ServicesDependency,
+    database: DatabaseDependency,
+    keyed: KeyedDependency,
 ) -> Response:
     """Predict over every row of a stored data set, and hold the answers against what it says was true."""
     with services.running.serving(keyed):
-        outcome = predictions.submit_evaluation_once(services.database, name, version, spec, keyed, accepted)
+        outcome = predictions.submit_evaluation_once(database, name, version, spec, keyed, accepted, services.quotas)
     if outcome.made is not None:
         services.doorbell.ring(outcome.made.id)
     return answer_of(outcome)
@@ -124,19 +150,21 @@ def evaluate(
     response_class=Response,
     responses={200: {"content": {"text/markdown": {"schema": {"type": "string"}}}}},
 )
-def get_card(name: str, version: Number, request: Request, services: ServicesDependency) -> Response:
+@needs(Scope.READ)
+def get_card(name: str, version: Number, request: Request, database: DatabaseDependency) -> Response:
     """Read the model card as Markdown: what it predicts, from which data, how good it is, how to ask it."""
-    card = write_card(read_facts(services.database, name, version), str(request.base_url).rstrip("/"))
+    card = write_card(read_facts(database, name, version), str(request.base_url).rstrip("/"))
     return Response(card, media_type="text/markdown", headers={"X-Content-Type-Options": "nosniff"})
 
 
 @router.head("/{name}/versions/{version}/files/{file}", include_in_schema=False)
 @router.get("/{name}/versions/{version}/files/{file}", response_class=Response, responses=FILE_RESPONSES)
+@needs(Scope.READ)
 async def get_file(
-    name: str, version: Number, file: FileName, request: Request, services: ServicesDependency
+    name: str, version: Number, file: FileName, request: Request, database: DatabaseDependency
 ) -> Response:
     """Read a file of a version: the ONNX graph, the Keras file, or what encodes rows for them."""
-    found = await run_in_threadpool(model_files.find_file, services.database, name, version, file)
+    found = await run_in_threadpool(model_files.find_file, database, name, version, file)
     headers = {
         "ETag": f'"{found.sha256}"',
         "X-Content-Type-Options": "nosniff",
@@ -147,7 +175,7 @@ async def get_file(
         return Response(status_code=304, headers={"ETag": headers["ETag"]})
     if request.method == "HEAD":
         return Response(headers=headers, media_type=MEDIA_TYPES[file])
-    opened = await run_in_threadpool(model_files.open_file, services.database, name, version, found)
+    opened = await run_in_threadpool(model_files.open_file, database, name, version, found)
     return StreamingResponse(_pieces(opened), headers=headers, media_type=MEDIA_TYPES[file])
 
 

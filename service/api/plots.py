@@ -7,10 +7,12 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import WithJsonSchema
 
-from service.api.dependencies import Services, ServicesDependency, StrictRoute
+from service.api.dependencies import DatabaseDependency, Services, ServicesDependency, StrictRoute
 from service.api.formats.negotiation import answer_type
 from service.api.formats.openapi import NOT_ACCEPTABLE
+from service.api.scopes import needs
 from service.api.waiting import has_tag
+from service.domain.keys import Scope
 from service.use_cases.plots import PLOT_NAMES, Plot, PlotForm, find_plot, known_plot
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=StrictRoute)
@@ -39,11 +41,13 @@ PlotFile = Annotated[
 
 
 @router.get("/{job_id}/plots/{name}", response_class=Response, responses=PLOT_RESPONSES)
+@needs(Scope.READ)
 async def job_plot(
     job_id: str,
     name: PlotFile,
     request: Request,
     services: ServicesDependency,
+    database: DatabaseDependency,
     layer: Annotated[
         int | None,
         Query(ge=1, le=MAX_LAYER, description="Of weights and activation_histograms: the hidden layer, else the last"),
@@ -54,9 +58,7 @@ async def job_plot(
 ) -> Response:
     """Draw a training: its learning curves, its layers, or its answers to rows that were held out."""
     stem, form = plot_form(request, name)
-    plot = await run_in_threadpool(
-        find_plot, services.database, job_id, known_plot(stem, PLOT_NAMES), form, layer, metric
-    )
+    plot = await run_in_threadpool(find_plot, database, job_id, known_plot(stem, PLOT_NAMES), form, layer, metric)
     return await drawn(request, services, plot)
 
 

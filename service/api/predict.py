@@ -13,18 +13,24 @@ from pydantic_core import PydanticCustomError
 from service.api.answers import to_json
 from service.api.dependencies import (
     LARGE_BODY_BYTES,
+    OwnerDependency,
     Services,
     ServicesDependency,
     StrictRequest,
     StrictRoute,
     find_served,
+    owner_of,
 )
 from service.api.formats import openapi
 from service.api.formats.answering import answer_in_formats, respond, wanted_by
+from service.api.scopes import needs
+from service.api.traffic import note_model
 from service.api.views import PredictionView
 from service.domain.bounds import Between, Frozen, Name
 from service.domain.errors import InvalidInput, Violation
+from service.domain.keys import Scope
 from service.domain.models import MAX_VERSION
+from service.domain.strict_json import crowd
 from service.inference.number_bodies import read_many_rows
 from service.inference.rows import CheckedRows
 from service.inference.strict_rows import read_fields
@@ -100,10 +106,12 @@ class PredictRoute(StrictRoute):
                 if answered := await answer_in_formats(request, services):
                     return answered
                 strict = StrictRequest(request.scope, request.receive)
+                strict.max_values = None
                 if len(body := await strict.body()) > LARGE_BODY_BYTES:
                     wanted = wanted_by(request)
-                    large = await services.gathering.in_thread(lambda: _answer_large(services, body))
+                    large = await services.gathering.in_thread(lambda: _answer_large(services, owner_of(request), body))
                     if large is not None:
+                        note_model(large[0])
                         return await respond(services, wanted, *large)
                 return await usual(strict)
 
@@ -123,14 +131,17 @@ router = APIRouter(tags=["predictions"], route_class=PredictRoute)
     },
     openapi_extra={"parameters": openapi.QUERY_PARAMETERS, "requestBody": {"content": openapi.REQUEST_CONTENT}},
 )
-async def predict(body: PredictRequest, request: Request, services: ServicesDependency) -> Response:
+@needs(Scope.PREDICT)
+async def predict(
+    body: PredictRequest, request: Request, services: ServicesDependency, owner: OwnerDependency
+) -> Response:
     """Answer raw rows with a model.
 
     Rows come as JSON, or, with the model in the address, as CSV, NDJSON, an Arrow stream or a NumPy array; answers as
     any of them, by the header Accept.
     """
     wanted = wanted_by(request)
-    served = await find_served(services, body.model, body.version, body.alias)
+    served = await find_served(services, owner, body.model, body.version, body.alias)
     check_size(served, len(body.instances))
     check = partial(served.reader.check, body.instances)
     are_few = len(body.instances) * served.width <= MOST_CELLS
@@ -164,7 +175,7 @@ def _check_is_json(wanted: str) -> None:
         raise InvalidInput([Violation("header/Accept", detail)])
 
 
-def _answer_large(services: Services, body: bytes) -> tuple[Served, Answer] | None:
+def _answer_large(services: Services, owner: str, body: bytes) -> tuple[Served, Answer] | None:
     """Answer a large body that is in order; None where it has to be read strictly.
 
     Raises:
@@ -173,7 +184,7 @@ def _answer_large(services: Services, body: bytes) -> tuple[Served, Answer] | No
     """
     numbers = read_many_rows(body, "instances")
     if numbers is None:
-        _check_length(len(body), services.max_json_bytes)
+        _check_length(body, services.max_json_bytes)
     fields = read_fields(body) if numbers is None else numbers[0]
     rows = fields.pop("instances", None) if fields is not None and numbers is None else None
     try:
@@ -182,7 +193,7 @@ def _answer_large(services: Services, body: bytes) -> tuple[Served, Answer] | No
         return None
     if numbers is None and not isinstance(rows, list):
         return None
-    served = services.serving.find(asked.model, asked.version, asked.alias)
+    served = services.serving.find(owner, asked.model, asked.version, asked.alias)
     if numbers is not None:
         check_size(served, len(numbers[1]))
         return served, answer(served, served.reader.check_matrix(numbers[1]))
@@ -191,10 +202,10 @@ def _answer_large(services: Services, body: bytes) -> tuple[Served, Answer] | No
     return served, answer(served, served.reader.check(rows))
 
 
-def _check_length(length: int, most: int) -> None:
-    if length > most:
-        detail = (
-            f"a JSON body with more than rows of numbers may have {most:,} bytes; got {length:,}. Send fewer rows at "
-            "once, or the rows as text/csv, application/vnd.apache.arrow.stream or application/x-npy"
-        )
-        raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
+def _check_length(body: bytes, most: int) -> None:
+    too_large = crowd(body)
+    if len(body) > most:
+        too_large = f"a JSON body with more than rows of numbers may have {most:,} bytes; got {len(body):,}"
+    if too_large:
+        advice = "Send fewer rows at once, or the rows as text/csv, application/vnd.apache.arrow.stream or "
+        raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{too_large}. {advice}application/x-npy")

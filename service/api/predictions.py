@@ -8,6 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from service.api.dependencies import (
+    DatabaseDependency,
     FilterDependency,
     KeyedDependency,
     PageDependency,
@@ -16,9 +17,11 @@ from service.api.dependencies import (
     answer_of,
 )
 from service.api.prediction_views import PredictionJobView
+from service.api.scopes import needs
 from service.api.views import PageView
 from service.api.waiting import WaitParameter, has_tag, tagged, wait_for
 from service.domain.jobs import JobState
+from service.domain.keys import Scope
 from service.domain.predictions import PredictionJob, PredictionSpec
 from service.use_cases import predictions
 from service.use_cases.idempotency import StoredAnswer
@@ -33,10 +36,13 @@ FILE = {"schema": {"type": "string", "format": "binary"}}
 
 
 @router.post("", status_code=202, response_model=PredictionJobView)
-def submit(spec: PredictionSpec, services: ServicesDependency, keyed: KeyedDependency) -> Response:
+@needs(Scope.SUBMIT)
+def submit(
+    spec: PredictionSpec, services: ServicesDependency, database: DatabaseDependency, keyed: KeyedDependency
+) -> Response:
     """Predict over every row of a stored data set."""
     with services.running.serving(keyed):
-        outcome = predictions.submit_prediction_once(services.database, spec, keyed, accepted)
+        outcome = predictions.submit_prediction_once(database, spec, keyed, accepted, services.quotas)
     if outcome.made is not None:
         services.doorbell.ring(outcome.made.id)
     return answer_of(outcome)
@@ -49,11 +55,12 @@ def accepted(job: PredictionJob) -> StoredAnswer:
 
 
 @router.get("")
+@needs(Scope.READ)
 def list_predictions(
-    services: ServicesDependency, page: PageDependency, wanted: FilterDependency
+    database: DatabaseDependency, page: PageDependency, wanted: FilterDependency
 ) -> PageView[PredictionJobView]:
     """List predictions over stored data sets, newest first."""
-    found = predictions.list_predictions(services.database, wanted, page)
+    found = predictions.list_predictions(database, wanted, page)
     return PageView(items=[PredictionJobView.of(job) for job in found.items], next_page_token=found.next_token)
 
 
@@ -62,11 +69,16 @@ def list_predictions(
     response_model=PredictionJobView,
     responses={304: {"description": "Nothing has changed since that ETag"}},
 )
+@needs(Scope.READ)
 async def get_prediction(
-    prediction_id: str, request: Request, services: ServicesDependency, wait: WaitParameter = 0
+    prediction_id: str,
+    request: Request,
+    services: ServicesDependency,
+    database: DatabaseDependency,
+    wait: WaitParameter = 0,
 ) -> Response:
     """Read a prediction."""
-    job = await wait_for(services, lambda: predictions.get_prediction(services.database, prediction_id), wait)
+    job = await wait_for(services, lambda: predictions.get_prediction(database, prediction_id), wait)
     return tagged(request, PredictionJobView.of(job).model_dump_json().encode())
 
 
@@ -78,14 +90,15 @@ async def get_prediction(
         304: {"description": "Nothing has changed since that ETag"},
     },
 )
+@needs(Scope.READ)
 async def read_result(
     prediction_id: str,
     request: Request,
-    services: ServicesDependency,
+    database: DatabaseDependency,
     wanted: Annotated[Format | None, Query(alias="format", description="Instead of the header Accept")] = None,
 ) -> Response:
     """Read what a prediction has made, as Parquet or CSV: a row for each row of the data set, in its order."""
-    result = await run_in_threadpool(predictions.prediction_result, services.database, prediction_id)
+    result = await run_in_threadpool(predictions.prediction_result, database, prediction_id)
     form = wanted or _liked_form(request.headers.get("accept", ""))
     headers = {
         "ETag": f'"{result.sha256}-{form}"',
@@ -95,7 +108,7 @@ async def read_result(
     }
     if has_tag(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    file = await run_in_threadpool(predictions.result_file, services.database, result)
+    file = await run_in_threadpool(predictions.result_file, database, result)
     if form == "parquet":
         headers["Content-Length"] = str(result.size_bytes)
     return StreamingResponse(_pieces(file, form), headers=headers, media_type=MEDIA_TYPES[form])
@@ -106,18 +119,20 @@ async def read_result(
     status_code=202,
     responses={200: {"model": PredictionJobView, "description": "Cancelled already"}},
 )
-def cancel(prediction_id: str, services: ServicesDependency, response: Response) -> PredictionJobView:
+@needs(Scope.SUBMIT)
+def cancel(prediction_id: str, database: DatabaseDependency, response: Response) -> PredictionJobView:
     """Ask that a prediction ends without a result."""
-    before = predictions.get_prediction(services.database, prediction_id)
-    job = predictions.cancel_prediction(services.database, prediction_id)
+    before = predictions.get_prediction(database, prediction_id)
+    job = predictions.cancel_prediction(database, prediction_id)
     response.status_code = 200 if before.state == JobState.CANCELLED else 202
     return PredictionJobView.of(job)
 
 
 @router.delete("/{prediction_id}", status_code=204)
-def delete(prediction_id: str, services: ServicesDependency) -> None:
+@needs(Scope.SUBMIT)
+def delete(prediction_id: str, database: DatabaseDependency) -> None:
     """Delete a prediction that has ended, with its result."""
-    predictions.delete_prediction(services.database, prediction_id)
+    predictions.delete_prediction(database, prediction_id)
 
 
 def _liked_form(header: str) -> Format:

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,12 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.api.answers import to_json
+from service.api.credentials import token_of
 from service.api.dependencies import LARGE_BODY_BYTES, Services
 from service.api.hot_path import MAX_BODY_BYTES, HotPath, HotProtocol, Ready, Route
 from service.api.protocols import infer_answers
 from service.api.protocols.signatures import MATRIX
 from service.api.protocols.statistics import Statistics
+from service.api.security_headers import as_lines
 from service.domain.errors import InvalidRows
+from service.domain.keys import Scope
+from service.domain.owners import DEFAULT_OWNER
 from service.inference.number_bodies import read_rows, read_tensor
 from service.inference.strict_rows import read_fields
 from service.use_cases.serving import Served, Serving
@@ -37,27 +42,59 @@ def protocol(services: Services, statistics: Statistics) -> type[HotProtocol]:
         return tensors if url.endswith(b"/infer") else None
 
     longest = min(MAX_BODY_BYTES, services.max_predict_bytes, services.max_json_bytes)
-    return type("ServingProtocol", (HotProtocol,), {"hot": HotPath(services.gathering, find, longest)})
+    headers = as_lines(needs_key=services.authentication)
+    hot = HotPath(services.gathering, find, template, longest, _admission(services), _take(services), headers)
+    known = {"hot": hot, "bounds": services.bounds, "ending": services.stopping}
+    return type("ServingProtocol", (HotProtocol,), known)
 
 
-def predict(serving: Serving, _path: bytes, body: bytes) -> Ready | None:
+def _admission(services: Services) -> Callable[[bytes | None, bytes | None], str | None]:
+    """Return what says for whom a request is; whatever cannot be said at once, or is refused, is the application's."""
+    hosts = services.hosts
+    if not services.authentication:
+        return lambda _authorization, host: DEFAULT_OWNER if host is not None and hosts.take(host) else None
+    known = services.keys.ring.known
+
+    def admit(authorization: bytes | None, host: bytes | None) -> str | None:
+        if authorization is None or host is None or not hosts.take(host):
+            return None
+        token = token_of(authorization)
+        access = None if token is None else known(token)
+        return access.owner if access is not None and Scope.PREDICT in access.scopes else None
+
+    return admit
+
+
+def _take(services: Services) -> Callable[[str], bool] | None:
+    rates = services.rates
+    return None if rates is None else lambda owner: rates.take(owner) == 0
+
+
+def template(url: bytes) -> str:
+    """Return the route that a request which may take the short way would take otherwise."""
+    if url == b"/predict":
+        return "/predict"
+    return f"/v2/models/{{name}}{'/versions/{version}' if b'/versions/' in url else ''}/infer"
+
+
+def predict(serving: Serving, owner: str, _path: bytes, body: bytes) -> Ready | None:
     """Read a small request that a loaded model can answer without a word about its rows; None for any other."""
     numbers = read_rows(body, "instances")
     if numbers is not None:
         fields, matrix = numbers
-        served = _named(serving, fields)
+        served = _named(serving, owner, fields)
         if served is not None and served.takes_numbers:
             is_fit = matrix.shape[1] == served.width and _are_few(served, len(matrix)) and served.guard.are_near(matrix)
             return Ready(served, matrix, partial(_write, served)) if is_fit else None
-    return _ready_of_any(serving, body) if len(body) <= LARGE_BODY_BYTES else None
+    return _ready_of_any(serving, owner, body) if len(body) <= LARGE_BODY_BYTES else None
 
 
-def _ready_of_any(serving: Serving, body: bytes) -> Ready | None:
+def _ready_of_any(serving: Serving, owner: str, body: bytes) -> Ready | None:
     """Do so for rows with names, texts and gaps."""
     fields = read_fields(body)
     if fields is None or type(instances := fields.pop("instances", None)) is not list:
         return None
-    served = _named(serving, fields)
+    served = _named(serving, owner, fields)
     if served is None or not _are_few(served, len(instances)):
         return None
     try:
@@ -70,20 +107,20 @@ def _ready_of_any(serving: Serving, body: bytes) -> Ready | None:
     return Ready(served, encoded, partial(_write, served))
 
 
-def _named(serving: Serving, fields: dict[str, Any]) -> Served | None:
+def _named(serving: Serving, owner: str, fields: dict[str, Any]) -> Served | None:
     """Return the version that the fields beside the rows name, where it is loaded and they hold nothing else."""
     name, version, alias = fields.pop("model", None), fields.pop("version", None), fields.pop("alias", None)
     is_known = type(name) is str and (version is None or type(version) is int) and (alias is None or type(alias) is str)
     if fields or not is_known or (version is not None and alias is not None):
         return None
-    return serving.known(name, version, alias)
+    return serving.known(owner, name, version, alias)
 
 
 def _write(served: Served, values: NDArray[np.floating]) -> bytes:
     return to_json(served, values, served.guard.warnings)
 
 
-def infer(serving: Serving, statistics: Statistics, path: bytes, body: bytes) -> Ready | None:
+def infer(serving: Serving, statistics: Statistics, owner: str, path: bytes, body: bytes) -> Ready | None:
     """Do the same under the Open Inference Protocol, for one tensor of numbers as JSON and all outputs."""
     begun = time.perf_counter_ns()
     address = _INFER.fullmatch(path)
@@ -91,7 +128,7 @@ def infer(serving: Serving, statistics: Statistics, path: bytes, body: bytes) ->
     if address is None or tensor is None or tensor.name != MATRIX or tensor.datatype not in ("FP32", "FP64"):
         return None
     name, version = address.groups()
-    served = serving.known(name.decode(), None if version is None else int(version))
+    served = serving.known(owner, name.decode(), None if version is None else int(version))
     if served is None or not served.takes_numbers or tensor.matrix.shape[1] != served.width:
         return None
     if not (_are_few(served, len(tensor.matrix)) and served.guard.are_near(tensor.matrix)):

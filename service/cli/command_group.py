@@ -73,5 +73,12 @@ def _harmless_faults() -> Iterator[None]:
     try:
         yield
     except typer.TyperException as fault:
-        fault.message = harmless(fault.message)
+        if not _is_help(fault):
+            fault.message = harmless(fault.message.removeprefix("Value error, "))
         raise
+
+
+def _is_help(fault: typer.TyperException) -> bool:
+    """Whether it only shows help, where no command is named: a text of this program's own, on many lines."""
+    context = getattr(fault, "ctx", None)
+    return context is not None and fault.message == context.get_help()

@@ -4,7 +4,21 @@ from collections.abc import Callable
 
 import typer
 
-from service.cli import comparing, datasets, jobs, models, operations, predicting, training, versions, watching
+from service.cli import (
+    auditing,
+    blobs,
+    comparing,
+    datasets,
+    jobs,
+    keys,
+    models,
+    operations,
+    predicting,
+    training,
+    versions,
+    watching,
+    webhooks,
+)
 from service.cli.command_group import CommandGroup
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
@@ -29,6 +43,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         operations.migrate,
         operations.doctor,
         operations.backup,
+        auditing.audit,
         versions.version,
     ),
 }
@@ -46,3 +61,6 @@ for _heading, _commands in COMMANDS.items():
     for _command in _commands:
         app.command(rich_help_panel=_heading)(_command)
 app.add_typer(datasets.app, name="datasets", rich_help_panel="Data")
+app.add_typer(keys.app, name="keys", rich_help_panel="The service")
+app.add_typer(blobs.app, name="blobs", rich_help_panel="The service")
+app.add_typer(webhooks.app, name="webhooks", rich_help_panel="The service")

@@ -62,20 +62,22 @@ def worker() -> None:
 def migrate() -> None:
     """Bring the database to this version's schema and store the built-in data sets."""
     from service.settings import read_settings
+    from service.stocking import add_builtin_datasets, can_read_all
     from service.storage.database import Database, make_folder
     from service.storage.faults import reason
     from service.storage.schema import FAULTS, upgrade
-    from service.use_cases.datasets import add_builtin_datasets
 
-    url = read_settings().database_url
+    settings = read_settings()
     try:
-        make_folder(url)
-        database = Database(url)
+        make_folder(settings.database_url)
+        database = Database(settings.database_url, store=settings.store)
         upgrade(database)
         add_builtin_datasets(database)
         database.close()
     except FAULTS as error:
         raise SystemExit(f"selfnorm: the database cannot be brought up to date: {reason(error)}") from None
+    if not can_read_all():
+        typer.echo("scikit-learn is not installed here: the first worker stores its five tables (iris and so on)")
 
 
 def doctor(
@@ -112,5 +114,5 @@ def _need(command: str, *extras: str) -> None:
         fail(
             MISUSED,
             f"`selfnorm {command}` needs packages that are not installed: {', '.join(missing)}",
-            f"install them: pip install 'selfnorm[{','.join(extras)}]'",
+            f"install them: pip install '.[{','.join(extras)}]', in the checkout",
         )

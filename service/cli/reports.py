@@ -78,7 +78,7 @@ def put_end(client: Client, job: JobView, url: str | None) -> None:
     put(command(url, "predict", job.model.name, "rows.csv"))
     if example := _example(client, job):
         body = json.dumps({"model": job.model.name, "instances": [example]})
-        put(f"curl -s {client.url}/predict -H 'Content-Type: application/json' -d {shlex.quote(body)}")
+        put(f"curl -s {client.url}/predict {headers_for(client)} -d {shlex.quote(body)}")
 
 
 def example_row(job: JobView, source: DatasetView) -> Mapping[str, Any] | None:
@@ -97,6 +97,12 @@ def _example(client: Client, job: JobView) -> Mapping[str, Any] | None:
         return example_row(job, client.datasets.get(job.spec.dataset))
     except NotFound:  # it may have been deleted since
         return None
+
+
+def headers_for(client: Client) -> str:
+    """Return the headers of a prediction for a shell; of a key only the variable, for lines are copied and shown."""
+    key = '-H "Authorization: Bearer $SELFNORM_API_KEY" ' if client.has_key else ""
+    return f"{key}-H 'Content-Type: application/json'"
 
 
 def status_of(state: str) -> int:

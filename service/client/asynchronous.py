@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from service.client.jobs import AsyncJobs
     from service.client.models import AsyncModels
     from service.client.predictions import AsyncPredictions
+    from service.client.webhooks import AsyncWebhooks
 
 
 class AsyncSender:
@@ -132,6 +133,11 @@ class AsyncClient(AsyncResource):
         """Where the service is."""
         return self._sender.connection.url
 
+    @property
+    def has_key(self) -> bool:
+        """Whether requests show a key."""
+        return "Authorization" in self._sender.connection.headers
+
     async def close(self) -> None:
         """Close every connection."""
         await self._sender.close()
@@ -178,3 +184,10 @@ class AsyncClient(AsyncResource):
         from service.client.comparisons import AsyncComparisons
 
         return AsyncComparisons(self._sender)
+
+    @cached_property
+    def webhooks(self) -> AsyncWebhooks:
+        """Addresses that are told what happens."""
+        from service.client.webhooks import AsyncWebhooks
+
+        return AsyncWebhooks(self._sender)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from service.client.jobs import Jobs
     from service.client.models import Models
     from service.client.predictions import Predictions
+    from service.client.webhooks import Webhooks
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 DEFAULT_RETRIES = 4
@@ -58,6 +59,11 @@ class Client(Resource):
     def url(self) -> str:
         """Where the service is."""
         return self._sender.connection.url
+
+    @property
+    def has_key(self) -> bool:
+        """Whether requests show a key."""
+        return "Authorization" in self._sender.connection.headers
 
     def close(self) -> None:
         """Close every connection."""
@@ -105,3 +111,10 @@ class Client(Resource):
         from service.client.comparisons import Comparisons
 
         return Comparisons(self._sender)
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        """Addresses that are told what happens."""
+        from service.client.webhooks import Webhooks
+
+        return Webhooks(self._sender)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from service.storage.faults import reason
+from service.storage.object_store import ObjectStore
 
 DEADLINE_SECONDS = 5.0
 """No check takes longer, whatever hangs."""
@@ -45,6 +46,8 @@ class Place:
     start_sweeper: str
     worker_log: str
     """Where a worker says what goes wrong with it."""
+    store: ObjectStore | None = None
+    """Where large files are kept, if not in the database."""
 
 
 def masked(text: str) -> str:

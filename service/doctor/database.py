@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from service.doctor.checks import Check, Place, Status, bounded, masked
+from service.doctor.store import store_check
 from service.domain.workers import SILENT_SECONDS, Worker, WorkerState
 from service.storage import doctor, health, workers
 from service.storage.database import Connection
@@ -37,7 +38,7 @@ def database_checks(place: Place) -> Iterator[Check]:
     yield migrations
     yield _asked("clock", place, _clock)
     if migrations.status is Status.OK:  # other tables than this code's could not be read
-        for look in (_workers, _queue, _leases, _times, _stops, _losses):
+        for look in (_workers, _queue, _leases, _times, _stops, _losses, _store):
             yield _asked(look.__name__[1:], place, look)
 
 
@@ -205,6 +206,10 @@ def _losses(connection: Connection, _place: Place) -> Check:
         return Check("losses", Status.OK, "no unfinished job has cost a worker since it was last stored")
     detail = f"has cost a worker since it was last stored: {_named(found)}"
     return Check("losses", Status.WARNING, detail, "see whether its worker has enough memory; the third loss fails it")
+
+
+def _store(connection: Connection, place: Place) -> Check:
+    return store_check(doctor.files_elsewhere(connection), place.store)
 
 
 def _named(found: Found) -> str:

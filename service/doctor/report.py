@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import typer
@@ -15,7 +15,9 @@ from service.embedded import Running, running_on
 from service.processes import is_locked
 from service.settings import Settings
 from service.storage.database import sqlite_url
+from service.storage.object_store import ObjectStore
 
+STORE_SECONDS = 2.0
 WITHOUT_BROKER = "until then jobs are still accepted, and workers find them by polling"
 COLORS = {Status.OK: "green", Status.WARNING: "yellow", Status.PROBLEM: "red"}
 
@@ -41,7 +43,7 @@ def examine(settings: Settings, data_dir: Path | None = None) -> Iterator[Check]
     else:
         data_dir = data_dir.expanduser().resolve()
         running = running_on(data_dir)
-        place = _of_folder(data_dir, running)
+        place = replace(_of_folder(data_dir, running), store=_store_of(settings))
         yield bounded("service", str(data_dir), place.start_worker, lambda: service_check(running, place, data_dir))
     yield from database_checks(place)
     if place.broker_url is not None:
@@ -53,6 +55,7 @@ def _of_settings(settings: Settings) -> Place:
     return Place(
         settings.database_url,
         settings.broker_url,
+        store=_store_of(settings),
         database_advice="start it (a SQLite file is made by: selfnorm migrate) or correct SELFNORM_DATABASE_URL",
         broker_advice=f"start it or correct SELFNORM_BROKER_URL; {WITHOUT_BROKER}",
         migrate="run: selfnorm migrate",
@@ -60,6 +63,11 @@ def _of_settings(settings: Settings) -> Place:
         start_sweeper="no API and no worker takes them back; start one: selfnorm api, selfnorm worker",
         worker_log="the worker's log",
     )
+
+
+def _store_of(settings: Settings) -> ObjectStore | None:
+    """Return the object store, of which nobody waits for longer than the doctor would."""
+    return None if settings.blob_url is None else ObjectStore(settings.blob_url, request_seconds=STORE_SECONDS)
 
 
 def _of_folder(data_dir: Path, running: Running | None) -> Place:

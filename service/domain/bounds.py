@@ -89,3 +89,17 @@ Name = Annotated[str, NameFormat()]
 
 JsonArray = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
 """Lets a JSON array through where a frozen value holds a tuple."""
+
+
+class _CountsItems:
+    """Describes the bounds that stand before it as an array's, which behind ``JsonArray`` read as those of a text."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        json_schema = handler(schema)
+        for of_a_text, of_an_array in (("minLength", "minItems"), ("maxLength", "maxItems")):
+            if of_a_text in json_schema:
+                json_schema[of_an_array] = json_schema.pop(of_a_text)
+        return json_schema
+
+
+CountsItems = _CountsItems()

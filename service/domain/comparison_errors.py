@@ -1,7 +1,7 @@
 """What can be wrong with comparisons and plots, one class per fact.
 
 NotFound
-└── UnknownComparison, UnknownPlot
+└── UnknownComparison, UnknownPlot, NoPlotsHere
 Conflict
 ├── ComparisonIsFinal, ComparisonIsNotFinal, JobInComparison
 └── NothingToDraw           a plot whose values are not there
@@ -28,6 +28,18 @@ class UnknownPlot(NotFound):
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
         super().__init__(f"there is no plot {name[:64]!r}; there are {', '.join(known)}, also with .svg or .png behind")
+
+
+class NoPlotsHere(NotFound):
+    """No plots are drawn by this installation, which lacks the extra ``plots``."""
+
+    code = "no_plots_here"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this installation draws no plots; the page of the job or comparison does, and so would this one "
+            "with Matplotlib (pip install '.[plots]' in the checkout, or the image api-full)"
+        )
 
 
 class ComparisonIsFinal(Conflict):

@@ -14,7 +14,7 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
-from service.domain.bounds import NAME_PATTERN, Between, Frozen, JsonArray, Name, NameFormat
+from service.domain.bounds import NAME_PATTERN, Between, CountsItems, Frozen, JsonArray, Name, NameFormat
 from service.domain.spec import (
     MAX_FEATURES,
     MAX_LAYERS,
@@ -127,7 +127,9 @@ class ComparisonSpec(Frozen):
     """Id of a stored data set, or the name of a built-in one; null: the preset's, without a preset it is required."""
     target: Annotated[str | None, Field(min_length=1, max_length=1000)] = None
     """The column to predict; a built-in data set knows its own."""
-    features: Annotated[tuple[str, ...], JsonArray, Field(min_length=1, max_length=MAX_FEATURES)] | None = None
+    features: (
+        Annotated[tuple[str, ...], JsonArray, Field(min_length=1, max_length=MAX_FEATURES), CountsItems] | None
+    ) = None
     """The columns to predict from; null: every numeric, categorical, boolean and date column but the target."""
     task: Task | None = None
     """Null: a text, boolean or integer target with at most 20 values is a classification."""
@@ -145,6 +147,7 @@ class ComparisonSpec(Frozen):
             tuple[Annotated[int, Between(1, MAX_LAYERS)], ...],
             JsonArray,
             Field(min_length=1, max_length=MAX_DEPTHS),
+            CountsItems,
             Distinct,
         ]
         | None
@@ -154,6 +157,7 @@ class ComparisonSpec(Frozen):
         tuple[Annotated[int, Between(0, 2**32 - 1)], ...],
         JsonArray,
         Field(min_length=1, max_length=MAX_SEEDS),
+        CountsItems,
         Distinct,
     ] = DEFAULT_SEEDS
     """Every arm is trained once for each: it seeds the split, the start, the order of the rows and the dropout, the
@@ -165,6 +169,7 @@ class ComparisonSpec(Frozen):
             tuple[Annotated[float, Between(-1e9, 1e9)], ...],
             JsonArray,
             Field(min_length=1, max_length=MAX_LEVELS),
+            CountsItems,
             Distinct,
         ]
         | None
@@ -177,5 +182,5 @@ class ComparisonSpec(Frozen):
     """How raw columns become numbers."""
     model: Name | None = None
     """Each arm's model is called ``{model}-{arm}``, with a version for each seed; null: the data set's name."""
-    tags: Annotated[tuple[Name, ...], JsonArray, Field(max_length=20)] = ()
+    tags: Annotated[tuple[Name, ...], JsonArray, Field(max_length=20), CountsItems] = ()
     """Words to find the jobs by."""

@@ -72,6 +72,7 @@ RESUMABLE_ERRORS = frozenset(
         "stalled",
         "too_many_attempts",
         "out_of_memory",
+        "out_of_time",
         "no_room",
         "dataset_unavailable",
         "corrupt_blob",
@@ -147,6 +148,8 @@ class Claim:
     job_id: str
     fence: int
     worker: str
+    owner: str
+    """Whose job it is, and whose data set and model the worker may see."""
 
 
 @dataclass(frozen=True, slots=True)

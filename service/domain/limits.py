@@ -56,6 +56,22 @@ class TableLimits:
     import_seconds: float = 300.0
 
 
+@dataclass(frozen=True)
+class ConnectionBounds:
+    """What a connection may take of an API process, and how slow its client may be; each is a setting of that name."""
+
+    max_connections: int = 2_000
+    max_header_bytes: int = 32 * 1024
+    max_headers: int = 100
+    max_url_bytes: int = 8 * 1024
+    header_seconds: float = 10.0
+    keep_alive_seconds: int = 30
+    body_seconds: float = 60.0
+    answer_seconds: float = 300.0
+    reader_seconds: float = 30.0
+    min_bytes_per_second: int = 1_000
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """What a training will take: weights and biases, bytes of memory, seconds on two plain cores."""

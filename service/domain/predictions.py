@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from service.domain.bounds import Between, Frozen, JsonArray, Name
+from service.domain.bounds import Between, CountsItems, Frozen, JsonArray, Name
 from service.domain.jobs import JobState, Measure
 from service.domain.models import MAX_VERSION, ClassLabel, Outputs
 from service.domain.wording import JSON_WORDS
@@ -21,8 +21,8 @@ PROBABILITY = "probability: {}"
 
 DatasetName = Annotated[str, Field(min_length=1, max_length=100)]
 ColumnName = Annotated[str, Field(min_length=1, max_length=1000)]
-KeptColumns = Annotated[tuple[str, ...], JsonArray, Field(max_length=MAX_KEPT)]
-Tags = Annotated[tuple[Name, ...], JsonArray, Field(max_length=20)]
+KeptColumns = Annotated[tuple[str, ...], JsonArray, Field(max_length=MAX_KEPT), CountsItems]
+Tags = Annotated[tuple[Name, ...], JsonArray, Field(max_length=20), CountsItems]
 
 
 class PredictionSpec(Frozen):

@@ -14,7 +14,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from service.domain.bounds import Between, Frozen, JsonArray, Name
+from service.domain.bounds import Between, CountsItems, Frozen, JsonArray, Name
 from service.domain.self_normalization import Initializer as Initializer
 from service.domain.training_spec import TrainingSpec
 from service.domain.wording import shown
@@ -206,5 +206,5 @@ class JobSpec(Frozen):
     """How raw columns become numbers."""
     model: Name | None = None
     """The name to register the model under; null: the data set's."""
-    tags: Annotated[tuple[Name, ...], JsonArray, Field(max_length=20)] = ()
+    tags: Annotated[tuple[Name, ...], JsonArray, Field(max_length=20), CountsItems] = ()
     """Words to find the job by."""

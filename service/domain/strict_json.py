@@ -10,6 +10,10 @@ from service.domain.wording import shown
 
 MAX_DEPTH = 16
 NUMBERS = frozenset({int, float})
+MOST_BYTES = 120_000_000
+"""So much the arrays and objects of one text may take once they are read."""
+ARRAY_BYTES, OBJECT_BYTES = 150, 240
+"""What a short one takes, however few bytes of the text it is."""
 
 _BLANKS = re.compile(r"[ \t\r\n]*")
 
@@ -39,6 +43,15 @@ def loads(body: bytes) -> Any:
     except NotStrictJson as error:
         raise MalformedRequest(f"the body {error}") from None
     return value
+
+
+def crowd(body: bytes) -> str | None:
+    """Say of a text that it holds more arrays and objects than are read at once; brackets in its words count, too."""
+    arrays, objects = body.count(b"["), body.count(b"{")
+    if arrays * ARRAY_BYTES + objects * OBJECT_BYTES <= MOST_BYTES:
+        return None
+    most = f"{MOST_BYTES // ARRAY_BYTES:,} arrays, {MOST_BYTES // OBJECT_BYTES:,} objects, or some of both"
+    return f"the JSON holds {arrays:,} arrays and {objects:,} objects; at most {most} are read at once"
 
 
 def first_value(text: str, start: int = 0) -> tuple[Any, int]:

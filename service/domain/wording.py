@@ -1,6 +1,7 @@
 """How messages show values and names; without pydantic, for the process that reads uploads starts faster without it."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 JSON_WORDS = {None: "null", True: "true", False: "false"}
 MAX_SHOWN = 64
@@ -16,6 +17,11 @@ def pointer_step(step: str | int) -> str:
     """Return a step of a JSON pointer; a key that a client made up is cut, and shown without control characters."""
     text = str(step) if str(step).isprintable() else shown(str(step))
     return text[:MAX_SHOWN].replace("~", "~0").replace("/", "~1")
+
+
+def utc(at: datetime) -> str:
+    """Return a time as the API writes it."""
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

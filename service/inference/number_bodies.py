@@ -160,8 +160,8 @@ def _read_rows(body: bytes, name: str) -> tuple[dict[str, Any], NDArray[np.float
     names = list(document)
     rows: Any = document[name]
     fields = {other: document[other] for other in names if other != name}
-    if len(fields) != len(names) - 1 or not all(map(_is_plain, fields.values())):
-        return None  # a key came twice, or an object or an array
+    if len(fields) != len(names) - 1 or not all(map(_is_plain, fields.values())) or "\0" in "".join(names):
+        return None  # a key came twice, or an object or an array, or what no database holds
     # Texts have been looked at above; one that holds a bracket is left to the strict reader.
     matrix = _rows(rows, body.count(b"[") - 1)
     return None if matrix is None else (fields, matrix)
@@ -182,4 +182,4 @@ def _rows(rows: Any, brackets: int) -> NDArray[np.float64] | None:
 
 
 def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, str | int | float)
+    return value is None or (isinstance(value, str) and "\0" not in value) or isinstance(value, int | float)

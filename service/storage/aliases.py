@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
 from service.domain.model_errors import NothingToGoBackTo, UnknownAlias, UnknownModel, UnknownVersion
 from service.domain.models import Alias, AliasChange
 from service.storage.database import database_time, upsert
+from service.storage.owners import mine, owner_of
 from service.storage.tables import alias_changes, model_aliases, model_versions, models
 
 MAX_HISTORY = 100
@@ -20,14 +21,16 @@ def hold(connection: Connection, name: str) -> None:
     Raises:
         UnknownModel: there is none of this name.
     """
-    row = connection.execute(select(models.c.name).where(models.c.name == name).with_for_update()).first()
+    query = select(models.c.name).where(mine(connection, models), models.c.name == name)
+    row = connection.execute(query.with_for_update()).first()
     if row is None:
         raise UnknownModel(name)
 
 
 def count_change(connection: Connection, name: str) -> None:
     """Tell every process that follows a model that something about its versions or aliases has changed."""
-    connection.execute(update(models).where(models.c.name == name).values(revision=models.c.revision + 1))
+    which = (mine(connection, models), models.c.name == name)
+    connection.execute(update(models).where(*which).values(revision=models.c.revision + 1))
 
 
 def put(connection: Connection, name: str, alias: str, version: int) -> None:
@@ -83,7 +86,7 @@ def get(connection: Connection, name: str, alias: str) -> Alias:
     Raises:
         UnknownAlias: the model has none of this name.
     """
-    query = select(model_aliases).where(model_aliases.c.name == name, model_aliases.c.alias == alias)
+    query = select(model_aliases).where(*_its(connection, name, alias))
     row = connection.execute(query).mappings().first()
     if row is None:
         raise UnknownAlias(name, alias, names(connection, name))
@@ -92,21 +95,23 @@ def get(connection: Connection, name: str, alias: str) -> Alias:
 
 def list_all(connection: Connection, name: str) -> list[Alias]:
     """Read every alias of a model, by name."""
-    query = select(model_aliases).where(model_aliases.c.name == name).order_by(model_aliases.c.alias)
+    query = select(model_aliases).where(mine(connection, model_aliases), model_aliases.c.name == name)
+    query = query.order_by(model_aliases.c.alias)
     rows = connection.execute(query).mappings()
     return [Alias(row["alias"], row["version"], row["updated_at"]) for row in rows]
 
 
 def history(connection: Connection, name: str, alias: str) -> list[AliasChange]:
     """Read the last changes of an alias, newest first."""
-    query = select(alias_changes).where(alias_changes.c.name == name, alias_changes.c.alias == alias)
+    query = select(alias_changes).where(mine(connection, alias_changes), alias_changes.c.name == name)
+    query = query.where(alias_changes.c.alias == alias)
     rows = connection.execute(query.order_by(alias_changes.c.number.desc()).limit(MAX_HISTORY)).mappings()
     return [AliasChange(row["kind"], row["version"], row["previous_version"], row["created_at"]) for row in rows]
 
 
 def names(connection: Connection, name: str, version: int | None = None) -> list[str]:
     """Return the names of a model's aliases, or of those that stand for one version."""
-    query = select(model_aliases.c.alias).where(model_aliases.c.name == name)
+    query = select(model_aliases.c.alias).where(mine(connection, model_aliases), model_aliases.c.name == name)
     if version is not None:
         query = query.where(model_aliases.c.version == version)
     return list(connection.execute(query.order_by(model_aliases.c.alias)).scalars())
@@ -116,32 +121,49 @@ def by_model(connection: Connection, model_names: Iterable[str]) -> dict[str, di
     """Return the aliases of some models: which version each stands for."""
     wanted = list(model_names)
     found: dict[str, dict[str, int]] = {name: {} for name in wanted}
-    query = select(model_aliases).where(model_aliases.c.name.in_(wanted)).order_by(model_aliases.c.alias)
-    for row in connection.execute(query).mappings():
+    query = select(model_aliases).where(mine(connection, model_aliases), model_aliases.c.name.in_(wanted))
+    for row in connection.execute(query.order_by(model_aliases.c.alias)).mappings():
         found[row["name"]][row["alias"]] = row["version"]
+    return found
+
+
+def of_everybody(connection: Connection) -> dict[tuple[str, str], list[str]]:
+    """Return the aliases of all models that have some, by owner and name.
+
+    For a process that loads what it will be asked for, in a session that was opened for nobody.
+    """
+    columns = (model_aliases.c.owner, model_aliases.c.name, model_aliases.c.alias)
+    found: dict[tuple[str, str], list[str]] = {}
+    for owner, name, alias in connection.execute(select(*columns).order_by(*columns)):
+        found.setdefault((owner, name), []).append(alias)
     return found
 
 
 def version_of(connection: Connection, name: str, alias: str) -> int | None:
     """Return the version that an alias stands for; None where there is no such alias."""
-    query = select(model_aliases.c.version).where(model_aliases.c.name == name, model_aliases.c.alias == alias)
+    query = select(model_aliases.c.version).where(*_its(connection, name, alias))
     return connection.execute(query).scalar()
 
 
 def _change(
     connection: Connection, name: str, alias: str, kind: str, version: int | None, previous_version: int | None
 ) -> None:
+    owner = owner_of(connection)
     if version is None:
-        gone = delete(model_aliases).where(model_aliases.c.name == name, model_aliases.c.alias == alias)
-        connection.execute(gone)
+        connection.execute(delete(model_aliases).where(*_its(connection, name, alias)))
     else:
         values: dict[str, Any] = {"version": version, "updated_at": database_time()}
-        statement = upsert(connection, model_aliases).values(name=name, alias=alias, **values)
+        statement = upsert(connection, model_aliases).values(owner=owner, name=name, alias=alias, **values)
         keys = [model_aliases.c.owner, model_aliases.c.name, model_aliases.c.alias]
         connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values))
     change = {"kind": kind, "version": version, "previous_version": previous_version}
-    connection.execute(insert(alias_changes).values(name=name, alias=alias, **change))
+    connection.execute(insert(alias_changes).values(owner=owner, name=name, alias=alias, **change))
     count_change(connection, name)
+
+
+def _its(connection: Connection, name: str, alias: str) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions that say which alias is meant."""
+    return mine(connection, model_aliases), model_aliases.c.name == name, model_aliases.c.alias == alias
 
 
 def _stack(connection: Connection, name: str, alias: str) -> list[int]:
@@ -151,7 +173,7 @@ def _stack(connection: Connection, name: str, alias: str) -> list[int]:
     again goes further back and never forward. Removing leaves the stack as it is.
     """
     query = select(alias_changes.c.kind, alias_changes.c.version)
-    query = query.where(alias_changes.c.name == name, alias_changes.c.alias == alias)
+    query = query.where(mine(connection, alias_changes), alias_changes.c.name == name, alias_changes.c.alias == alias)
     stack: list[int] = []
     for kind, version in connection.execute(query.order_by(alias_changes.c.number)):
         if kind == "rolled_back":
@@ -169,5 +191,5 @@ def _check_version(connection: Connection, name: str, version: int) -> None:
 
 def _existing(connection: Connection, name: str, versions: Sequence[int]) -> set[int]:
     """Return those of some versions that have not been deleted."""
-    query = select(model_versions.c.version).where(model_versions.c.name == name)
+    query = select(model_versions.c.version).where(mine(connection, model_versions), model_versions.c.name == name)
     return set(connection.execute(query.where(model_versions.c.version.in_(set(versions)))).scalars())

@@ -9,6 +9,7 @@ from service.domain.jobs import Checkpoint
 from service.storage import blobs
 from service.storage.database import database_time
 from service.storage.faults import STATEMENT_REFUSED, is_damaged
+from service.storage.owners import acting_for, my_job
 from service.storage.tables import checkpoints, jobs
 
 logger = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ KEPT_SECONDS = 7 * 86_400.0
 def add(connection: Connection, job_id: str, new: Checkpoint) -> None:
     """Store where a state stands, whose blob is there, and forget all but the newest two."""
     connection.execute(insert(checkpoints).values(job_id=job_id, **asdict(new)))
-    mine = checkpoints.c.job_id == job_id
+    mine = checkpoints.c.job_id == my_job(connection, job_id)
     # Numbers have gaps where a damaged state was forgotten.
     kept = select(checkpoints.c.number).where(mine).order_by(checkpoints.c.number.desc()).limit(1).offset(KEPT - 1)
     _delete(connection, mine, checkpoints.c.number < kept.scalar_subquery())
@@ -30,7 +31,8 @@ def add(connection: Connection, job_id: str, new: Checkpoint) -> None:
 
 def newest(connection: Connection, job_id: str) -> Checkpoint | None:
     """Return where the newest state of a job stands; None where there is none."""
-    query = select(checkpoints).where(checkpoints.c.job_id == job_id).order_by(checkpoints.c.number.desc()).limit(1)
+    query = select(checkpoints).where(checkpoints.c.job_id == my_job(connection, job_id))
+    query = query.order_by(checkpoints.c.number.desc()).limit(1)
     row = connection.execute(query).mappings().first()
     return None if row is None else Checkpoint(row["number"], row["sha256"], row["epoch"], row["step"])
 
@@ -47,7 +49,8 @@ def content(connection: Connection, checkpoint: Checkpoint) -> bytes:
 def copy(connection: Connection, job_id: str, other_id: str) -> None:
     """Give another job the states of this one."""
     columns = (checkpoints.c.number, checkpoints.c.sha256, checkpoints.c.epoch, checkpoints.c.step)
-    rows = connection.execute(select(*columns).where(checkpoints.c.job_id == job_id)).mappings().all()
+    query = select(*columns).where(checkpoints.c.job_id == my_job(connection, job_id))
+    rows = connection.execute(query).mappings().all()
     if rows:
         connection.execute(insert(checkpoints), [{**row, "job_id": other_id} for row in rows])
 
@@ -57,7 +60,7 @@ def remove(connection: Connection, job_id: str, number: int, *, keeps_bytes: boo
 
     SQLite commits nothing of a transaction that has met a damaged page: what cannot be read must not be touched.
     """
-    which = checkpoints.c.job_id == job_id, checkpoints.c.number == number
+    which = checkpoints.c.job_id == my_job(connection, job_id), checkpoints.c.number == number
     if keeps_bytes:
         connection.execute(delete(checkpoints).where(*which))
     else:
@@ -66,11 +69,11 @@ def remove(connection: Connection, job_id: str, number: int, *, keeps_bytes: boo
 
 def drop(connection: Connection, job_id: str) -> None:
     """Forget every state of a job."""
-    _delete(connection, checkpoints.c.job_id == job_id)
+    _delete(connection, checkpoints.c.job_id == my_job(connection, job_id))
 
 
 def old_jobs(connection: Connection) -> list[str]:
-    """List the jobs that ended long ago and still have states."""
+    """List everybody's jobs that ended long ago and still have states."""
     ended = jobs.c.finished_at < database_time(-KEPT_SECONDS)
     query = select(jobs.c.id).where(ended, jobs.c.id.in_(select(checkpoints.c.job_id)))
     return list(connection.execute(query).scalars())
@@ -78,9 +81,11 @@ def old_jobs(connection: Connection) -> list[str]:
 
 def purge(connection: Connection, job_id: str) -> None:
     """Forget the states of a job that ended, unless somebody is about to try it again."""
-    query = select(jobs.c.id).where(jobs.c.id == job_id).with_for_update(skip_locked=True)
-    if connection.execute(query).first() is not None:
-        drop(connection, job_id)
+    query = select(jobs.c.owner).where(jobs.c.id == job_id).with_for_update(skip_locked=True)
+    owner = connection.execute(query).scalar()
+    if owner is not None:
+        with acting_for(connection, owner):
+            drop(connection, job_id)
 
 
 def _delete(connection: Connection, *which: ColumnElement[bool]) -> None:

@@ -10,6 +10,7 @@ from service.domain.comparison_errors import ComparisonIsFinal, ComparisonIsNotF
 from service.domain.comparisons import ComparedJob, Comparison, Ground
 from service.domain.jobs import JobKind, JobState
 from service.storage import jobs, pages
+from service.storage.owners import mine, my_job, owner_of
 from service.storage.tables import comparison_jobs, comparisons
 from service.storage.tables import jobs as job_table
 
@@ -26,7 +27,7 @@ def add(
 ) -> None:
     """Store a comparison of jobs that are stored; ``spec`` is complete, ``members`` are by arm, then by seed."""
     stored = {"spec": spec, "ground": asdict(ground), "warnings": list(warnings)}
-    row = {"id": comparison_id, "spec": stored, "dataset_id": spec["dataset"]}
+    row = {"id": comparison_id, "owner": owner_of(connection), "spec": stored, "dataset_id": spec["dataset"]}
     connection.execute(insert(comparisons).values(row))
     rows = [
         {
@@ -47,7 +48,8 @@ def get(connection: Connection, comparison_id: str) -> Comparison:
     Raises:
         UnknownComparison: there is none with this id.
     """
-    rows = connection.execute(select(comparisons).where(comparisons.c.id == comparison_id)).mappings().all()
+    query = select(comparisons).where(mine(connection, comparisons), comparisons.c.id == comparison_id)
+    rows = connection.execute(query).mappings().all()
     found = _comparisons(connection, rows)
     if not found:
         raise UnknownComparison(comparison_id)
@@ -56,20 +58,21 @@ def get(connection: Connection, comparison_id: str) -> Comparison:
 
 def list_page(connection: Connection, page: pages.PageRequest) -> pages.Page[Comparison]:
     """List comparisons, newest first; one that is deleted meanwhile is left out, so that a page may hold fewer."""
-    rows, token = pages.fetch(connection, select(comparisons), comparisons.c.number, page)
+    query = select(comparisons).where(mine(connection, comparisons))
+    rows, token = pages.fetch(connection, query, comparisons.c.number, page)
     return pages.Page(_comparisons(connection, rows), token)
 
 
 def members(connection: Connection, comparison_id: str) -> list[ComparedJob]:
     """Read which job trains which arm with which seed, by arm, then by seed."""
     columns = (comparison_jobs.c.arm, comparison_jobs.c.seed, job_table.c.id, job_table.c.state, job_table.c.epoch)
-    rows = connection.execute(_in_order(comparison_id, *columns))
+    rows = connection.execute(_in_order(connection, comparison_id, *columns))
     return [ComparedJob(row.arm, row.seed, row.id, JobState(row.state), row.epoch) for row in rows]
 
 
 def of_job(connection: Connection, job_id: str) -> str | None:
     """Return the comparison that a job belongs to; None where it is one by itself."""
-    query = select(comparison_jobs.c.comparison_id).where(comparison_jobs.c.job_id == job_id)
+    query = select(comparison_jobs.c.comparison_id).where(comparison_jobs.c.job_id == my_job(connection, job_id))
     found: str | None = connection.execute(query).scalar()
     return found
 
@@ -101,7 +104,7 @@ def remove(connection: Connection, comparison_id: str) -> None:
     unfinished = sum(not state.is_final for state in found.values())
     if unfinished:
         raise ComparisonIsNotFinal(comparison_id, unfinished)
-    connection.execute(delete(comparisons).where(comparisons.c.id == comparison_id))
+    connection.execute(delete(comparisons).where(mine(connection, comparisons), comparisons.c.id == comparison_id))
     for job_id in found:
         jobs.discard(connection, job_id, JobKind.TRAINING)
 
@@ -112,17 +115,19 @@ def _hold(connection: Connection, comparison_id: str) -> dict[str, JobState]:
     The comparison's row comes first, so that two who want the same wait for each other there, and so does a retry,
     which puts another job in: which jobs there are is read after it, when nobody changes that any more.
     """
-    mine = select(comparisons.c.id).where(comparisons.c.id == comparison_id).with_for_update()
-    if connection.execute(mine).first() is None:
+    held = select(comparisons.c.id).where(mine(connection, comparisons), comparisons.c.id == comparison_id)
+    if connection.execute(held.with_for_update()).first() is None:
         raise UnknownComparison(comparison_id)
-    query = _in_order(comparison_id, job_table.c.id, job_table.c.state).with_for_update(of=[comparison_jobs, job_table])
+    query = _in_order(connection, comparison_id, job_table.c.id, job_table.c.state)
+    query = query.with_for_update(of=[comparison_jobs, job_table])
     return {row.id: JobState(row.state) for row in connection.execute(query)}
 
 
-def _in_order(comparison_id: str, *columns: Any) -> Select[Any]:
+def _in_order(connection: Connection, comparison_id: str, *columns: Any) -> Select[Any]:
     """Select from a comparison's jobs, by arm, then by seed."""
     joined = select(*columns).join_from(comparison_jobs, job_table, _OWN_JOB)
-    return joined.where(comparison_jobs.c.comparison_id == comparison_id).order_by(comparison_jobs.c.position)
+    its = joined.where(mine(connection, job_table), comparison_jobs.c.comparison_id == comparison_id)
+    return its.order_by(comparison_jobs.c.position)
 
 
 def _comparisons(connection: Connection, rows: Sequence[RowMapping]) -> list[Comparison]:
@@ -139,7 +144,7 @@ def _comparisons(connection: Connection, rows: Sequence[RowMapping]) -> list[Com
             func.max(job_table.c.finished_at).label("finished_at"),
         )
         .join_from(comparison_jobs, job_table, _OWN_JOB)
-        .where(comparison_jobs.c.comparison_id.in_([row["id"] for row in rows]))
+        .where(mine(connection, job_table), comparison_jobs.c.comparison_id.in_([row["id"] for row in rows]))
         .group_by(comparison_jobs.c.comparison_id, job_table.c.state)
     )
     counted: dict[str, list[RowMapping]] = {}

@@ -9,6 +9,7 @@ import numpy as np
 from sqlalchemy import Connection, Row, Select, and_, case, literal, or_, select
 
 from service.domain.curves import Curves
+from service.storage.owners import mine, my_jobs
 from service.storage.tables import epochs, jobs
 
 EPOCHS_AT_ONCE = 5000
@@ -18,7 +19,8 @@ POINTS = 32
 
 def names(connection: Connection, job_ids: Sequence[str]) -> list[str]:
     """Read what the first epochs of some jobs measured."""
-    query = select(epochs.c.metrics).where(epochs.c.job_id.in_(job_ids), epochs.c.epoch == 1).order_by(epochs.c.job_id)
+    query = select(epochs.c.metrics).where(epochs.c.job_id.in_(my_jobs(connection, job_ids)), epochs.c.epoch == 1)
+    query = query.order_by(epochs.c.job_id)
     return list(dict.fromkeys(name for metrics in connection.execute(query).scalars() for name in metrics))
 
 
@@ -34,7 +36,8 @@ def read(
     A job without epochs is left out.
     """
     found = {}
-    query = columns(metrics).where(epochs.c.job_id.in_(job_ids)).order_by(epochs.c.job_id, epochs.c.epoch)
+    query = columns(metrics).where(epochs.c.job_id.in_(my_jobs(connection, job_ids)))
+    query = query.order_by(epochs.c.job_id, epochs.c.epoch)
     if every > 1:
         more = [epoch for epoch in besides if epoch is not None]
         query = query.where(or_((epochs.c.epoch - 1) % every == 0, epochs.c.epoch.in_(more)))
@@ -71,7 +74,7 @@ def thinned(connection: Connection, job_ids: Sequence[str]) -> dict[str, list[fl
         columns(("val_loss", "loss"))
         .join_from(jobs, places, literal(True))
         .join(epochs, and_(epochs.c.job_id == jobs.c.id, epochs.c.epoch == wanted))
-        .where(jobs.c.id.in_(job_ids))
+        .where(mine(connection, jobs), jobs.c.id.in_(job_ids))
     )
     # Sorted here, for SQLite would read every epoch to have them in order.
     rows = sorted(tuple(row) for row in connection.execute(query))

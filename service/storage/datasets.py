@@ -11,6 +11,7 @@ from service.domain.errors import DatasetInUse, DatasetIsBuiltin, UnknownDataset
 from service.domain.jobs import JobKind
 from service.storage import blobs, jobs, pages, tables
 from service.storage.database import upsert
+from service.storage.owners import mine, mine_or_builtin, owner_of
 from service.storage.tables import datasets
 
 MAX_PAGE_LENGTH = 8 * 2**20
@@ -32,10 +33,14 @@ class NewDataset:
 
 
 def add(connection: Connection, new: NewDataset) -> Dataset:
-    """Store a data set, unless one of this id is stored already, and return it as stored."""
+    """Store a data set, unless one of this id is stored already, and return it as stored.
+
+    One that is built in is everybody's; the session may then be the service's own.
+    """
     return _insert(
         connection,
         id=new.id,
+        owner=None if new.builtin else owner_of(connection),
         name=new.name,
         builtin=new.builtin,
         rows=new.rows,
@@ -57,6 +62,7 @@ def add_imported(connection: Connection, dataset_id: str, name: str, table: Impo
     return _insert(
         connection,
         id=dataset_id,
+        owner=owner_of(connection),
         name=name,
         builtin=False,
         rows=table.rows,
@@ -73,7 +79,7 @@ def get(connection: Connection, dataset_id: str, *, for_use: bool = False) -> Da
     Raises:
         UnknownDataset: there is none with this id.
     """
-    query = select(datasets).where(datasets.c.id == dataset_id)
+    query = select(datasets).where(mine_or_builtin(connection), datasets.c.id == dataset_id)
     row = connection.execute(query.with_for_update(read=True) if for_use else query).mappings().first()
     if row is None:
         raise UnknownDataset(dataset_id)
@@ -87,7 +93,8 @@ def get_for_change(connection: Connection, dataset_id: str) -> Dataset:
         UnknownDataset: there is none with this id.
         DatasetIsBuiltin: it belongs to the service.
     """
-    row = connection.execute(select(datasets).where(datasets.c.id == dataset_id).with_for_update()).mappings().first()
+    query = select(datasets).where(mine_or_builtin(connection), datasets.c.id == dataset_id)
+    row = connection.execute(query.with_for_update()).mappings().first()
     if row is None:
         raise UnknownDataset(dataset_id)
     if row["builtin"]:
@@ -98,15 +105,19 @@ def get_for_change(connection: Connection, dataset_id: str) -> Dataset:
 def list_page(connection: Connection, page: pages.PageRequest) -> pages.Page[Dataset]:
     """List data sets, newest first; fewer than asked for where they have a great many columns."""
     length = func.length(cast(datasets.c.columns, Text)).label("length")
-    measured, _ = pages.fetch(connection, select(datasets.c.number, length), datasets.c.number, page)
+    theirs = mine_or_builtin(connection)
+    lengths = select(datasets.c.number, length).where(theirs)
+    measured, _ = pages.fetch(connection, lengths, datasets.c.number, page)
     fitting = sum(total <= MAX_PAGE_LENGTH for total in accumulate(row["length"] for row in measured))
-    rows, token = pages.fetch(connection, select(datasets), datasets.c.number, replace(page, size=max(fitting, 1)))
+    page = replace(page, size=max(fitting, 1))
+    rows, token = pages.fetch(connection, select(datasets).where(theirs), datasets.c.number, page)
     return pages.Page([_dataset(row) for row in rows], token)
 
 
 def builtin_ids(connection: Connection) -> set[str]:
     """Return the ids of the built-in data sets that are stored."""
-    return set(connection.execute(select(datasets.c.id).where(datasets.c.builtin)).scalars())
+    query = select(datasets.c.id).where(datasets.c.owner.is_(None), datasets.c.builtin)
+    return set(connection.execute(query).scalars())
 
 
 def content(connection: Connection, sha256: str) -> bytes:
@@ -129,14 +140,15 @@ def copy_content(connection: Connection, sha256: str, file: BinaryIO) -> None:
 
 def has_jobs(connection: Connection, dataset_id: str) -> bool:
     """Whether any training, whatever its state, was made on a data set; predictions do not look at kinds of columns."""
-    is_training = tables.jobs.c.kind == JobKind.TRAINING
-    return connection.execute(select(exists().where(tables.jobs.c.dataset_id == dataset_id, is_training))).scalar_one()
+    its = (tables.jobs.c.dataset_id == dataset_id, tables.jobs.c.kind == JobKind.TRAINING)
+    return connection.execute(select(exists().where(mine(connection, tables.jobs), *its))).scalar_one()
 
 
 def change(connection: Connection, dataset_id: str, name: str, columns: tuple[Column, ...]) -> None:
     """Store another name and another description of the columns; what the rows hold stays."""
     values = {"name": name, "columns": [column.to_dict() for column in columns]}
-    connection.execute(update(datasets).where(datasets.c.id == dataset_id).values(values))
+    which = (mine(connection, datasets), datasets.c.id == dataset_id)
+    connection.execute(update(datasets).where(*which).values(values))
 
 
 def remove(connection: Connection, dataset_id: str) -> None:
@@ -150,7 +162,7 @@ def remove(connection: Connection, dataset_id: str) -> None:
     dataset = get_for_change(connection, dataset_id)
     if active := jobs.count_active(connection, dataset_id):
         raise DatasetInUse(dataset_id, active)
-    connection.execute(delete(datasets).where(datasets.c.id == dataset_id))
+    connection.execute(delete(datasets).where(mine(connection, datasets), datasets.c.id == dataset_id))
     if dataset.sha256 is not None:
         blobs.delete_unused(connection, dataset.sha256)
 
@@ -158,7 +170,8 @@ def remove(connection: Connection, dataset_id: str) -> None:
 def _insert(connection: Connection, **values: Any) -> Dataset:
     statement = upsert(connection, datasets).values(values)
     connection.execute(statement.on_conflict_do_nothing(index_elements=[datasets.c.id]))
-    return get(connection, values["id"])
+    stored = select(datasets).where(datasets.c.owner == values["owner"], datasets.c.id == values["id"])
+    return _dataset(connection.execute(stored).mappings().one())
 
 
 def _dataset(row: RowMapping) -> Dataset:

@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 from service.domain.jobs import ACTIVE_STATES, HELD_STATES, EventKind, JobState
 from service.storage.database import CONNECT_TIMEOUT_SECONDS, database_time
 from service.storage.leases import LEASE_SECONDS
-from service.storage.tables import events, jobs
+from service.storage.tables import blobs, events, jobs
 
 LATE_SECONDS = 60.0
 """What has not happened by so much later than it should will not happen by itself."""
@@ -51,6 +51,14 @@ class Queue:
     """For how long the oldest of them could have been taken; 0 where none waits."""
     moves: bool
     """Whether a job has started or ended a moment ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilesElsewhere:
+    """The files that the database knows of and does not hold: how many, and the key of one."""
+
+    count: int
+    key: str | None
 
 
 @contextmanager
@@ -181,6 +189,14 @@ def unheeded(connection: Connection) -> Found:
 def with_losses(connection: Connection) -> Found:
     """Find unfinished jobs that have cost a worker since their last checkpoint."""
     return _find(connection, jobs.c.state.in_(ACTIVE_STATES), jobs.c.losses >= 1)
+
+
+def files_elsewhere(connection: Connection) -> FilesElsewhere:
+    """Count the files that are in an object store, and name one."""
+    is_there = blobs.c.object_key.is_not(None)
+    query = select(func.count(), func.max(blobs.c.object_key)).where(is_there)
+    count, key = connection.execute(query).one()
+    return FilesElsewhere(count, key)
 
 
 def _find(connection: Connection, *conditions: ColumnElement[bool]) -> Found:

@@ -3,17 +3,25 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, insert, literal_column, select, union_all, update
 
-from service.domain.jobs import Event, EventKind
+from service.domain.jobs import Event, EventKind, JobKind
+from service.storage import outbox
+from service.storage.owners import mine, my_job
 from service.storage.tables import events, jobs
 
 EVENTS_AT_ONCE = 1000
 
 
-def begin(connection: Connection, job_id: str, kind: EventKind) -> None:
+def begin(connection: Connection, job_id: str, kind: EventKind, **data: Any) -> None:
     """Write the first event of a job that is stored with ``last_event`` 1."""
-    connection.execute(insert(events).values(job_id=job_id, number=1, kind=kind, data={}))
+    connection.execute(insert(events).values(job_id=job_id, number=1, kind=kind, data=data))
+
+
+def begun_with(connection: Connection, job_id: str) -> dict[str, Any]:
+    """Read what the first event of a job says; nothing where there is none."""
+    query = select(events.c.data).where(events.c.job_id == my_job(connection, job_id), events.c.number == 1)
+    return dict(connection.execute(query).scalar() or {})
 
 
 def append(connection: Connection, job_id: str, kind: EventKind, **data: Any) -> None:
@@ -27,36 +35,44 @@ def append_all(connection: Connection, job_id: str, news: Sequence[tuple[EventKi
     Counting the job's number up holds its row until the end of the transaction, so that nobody ever sees an event
     before one with a lower number.
     """
-    counted = update(jobs).where(jobs.c.id == job_id).values(last_event=jobs.c.last_event + len(news))
-    last = connection.execute(counted.returning(jobs.c.last_event)).scalar_one()
-    first = last - len(news) + 1
+    counted = update(jobs).where(mine(connection, jobs), jobs.c.id == job_id)
+    counted = counted.values(last_event=jobs.c.last_event + len(news))
+    returned = (jobs.c.last_event, jobs.c.kind, outbox.somebody_listens(connection).label("is_heard"))
+    job = connection.execute(counted.returning(*returned)).one()
+    first = job.last_event - len(news) + 1
     rows = [
         {"job_id": job_id, "number": number, "kind": kind, "data": data}
         for number, (kind, data) in enumerate(news, first)
     ]
     connection.execute(insert(events), rows)
+    if job.is_heard:
+        outbox.tell(connection, job_id, JobKind(job.kind), [kind for kind, _ in news])
 
 
 def has(connection: Connection, job_id: str, kind: EventKind) -> bool:
     """Say whether an event of this kind was told of a job."""
-    query = select(events.c.number).where(events.c.job_id == job_id, events.c.kind == kind).limit(1)
+    query = select(events.c.number).where(events.c.job_id == my_job(connection, job_id), events.c.kind == kind).limit(1)
     return connection.execute(query).first() is not None
 
 
 def read(connection: Connection, job_id: str, after: int = 0, limit: int = EVENTS_AT_ONCE) -> list[Event]:
     """Read the events of a job that follow number ``after``, in order; at most ``limit`` of them."""
-    query = select(events).where(events.c.job_id == job_id, events.c.number > after)
+    query = select(events).where(events.c.job_id == my_job(connection, job_id), events.c.number > after)
     rows = connection.execute(query.order_by(events.c.number).limit(limit)).mappings()
     return [_event(row) for row in rows]
 
 
 def read_log(connection: Connection, job_id: str, epochs: int, limit: int = EVENTS_AT_ONCE) -> list[Event]:
     """Read what happened to a job, newest first: of its last events all, of those before them all but the epochs."""
-    last = select(jobs.c.last_event).where(jobs.c.id == job_id).scalar_subquery()
-    query = select(events).where(
-        events.c.job_id == job_id, or_(events.c.number > last - epochs, events.c.kind != EventKind.EPOCH)
-    )
-    return [_event(row) for row in connection.execute(query.order_by(events.c.number.desc()).limit(limit)).mappings()]
+    last = select(jobs.c.last_event).where(mine(connection, jobs), jobs.c.id == job_id).scalar_subquery()
+    its = select(events).where(events.c.job_id == my_job(connection, job_id))
+    newest_first = its.order_by(events.c.number.desc()).limit(limit)
+    # Written out, for a database cannot tell that an index leaves the epochs out where a parameter says which kind.
+    others = newest_first.where(events.c.kind != literal_column(f"'{EventKind.EPOCH}'")).subquery()
+    latest = newest_first.where(events.c.number > last - epochs, events.c.kind == EventKind.EPOCH).subquery()
+    both = union_all(select(others), select(latest)).subquery()
+    query = select(both).order_by(both.c.number.desc()).limit(limit)
+    return [_event(row) for row in connection.execute(query).mappings()]
 
 
 def _event(row: RowMapping) -> Event:

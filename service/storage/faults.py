@@ -1,17 +1,22 @@
-"""What goes wrong with a database, told apart: it is down, full, damaged, or at another migration than this code."""
+"""What goes wrong with a database, told apart: it is down, full, damaged, or at another migration than this code.
+
+Its object store, where it has one, is a part of it.
+"""
 
 import sqlite3
 
 from sqlalchemy.exc import DatabaseError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from service.storage.object_store import ObjectStoreDown
+
 
 class DatabaseDown(Exception):
     """The database does not answer at the moment, so that this request did not wait for it."""
 
 
-DATABASE_DOWN = (OperationalError, InterfaceError, InternalError, PoolTimeout, DatabaseDown)
-"""What is raised when the database does not answer, or every connection stays busy."""
+DATABASE_DOWN = (OperationalError, InterfaceError, InternalError, PoolTimeout, DatabaseDown, ObjectStoreDown)
+"""What is raised when the database or its object store does not answer, or every connection stays busy."""
 DATABASE_FAULTS = (SQLAlchemyError, DatabaseDown)
 """Whatever else is wrong with it, too; mistakes of ours among them."""
 STATEMENT_REFUSED = DatabaseError
@@ -36,6 +41,11 @@ def reason(error: BaseException) -> str:
 def is_full(error: BaseException) -> bool:
     """Whether the database failed for want of room on its disk."""
     return _sqlite_code(error) in FULL_SQLITE or _sqlstate(error) == FULL
+
+
+def is_awaited(error: BaseException) -> bool:
+    """Whether waiting is all that helps, also where the database itself answers: its disk is full, its store down."""
+    return is_full(error) or isinstance(error, ObjectStoreDown)
 
 
 def is_locked(error: BaseException) -> bool:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, select
 from service.domain.comparison_errors import UnknownComparison
 from service.domain.errors import UnknownJob
 from service.domain.jobs import JobKind
+from service.storage.owners import mine
 from service.storage.tables import comparison_jobs, jobs
 
 Fingerprint = tuple[object, ...]
@@ -22,7 +23,8 @@ def of_job(connection: Connection, job_id: str) -> Fingerprint:
     Raises:
         UnknownJob: there is none with this id.
     """
-    row = connection.execute(select(*_COLUMNS).where(jobs.c.id == job_id, jobs.c.kind == JobKind.TRAINING)).first()
+    its = (mine(connection, jobs), jobs.c.id == job_id, jobs.c.kind == JobKind.TRAINING)
+    row = connection.execute(select(*_COLUMNS).where(*its)).first()
     if row is None:
         raise UnknownJob(job_id)
     return tuple(row)
@@ -37,7 +39,7 @@ def of_comparison(connection: Connection, comparison_id: str) -> Fingerprint:
     query = (
         select(*_COLUMNS)
         .join_from(comparison_jobs, jobs, jobs.c.id == comparison_jobs.c.job_id)
-        .where(comparison_jobs.c.comparison_id == comparison_id)
+        .where(mine(connection, jobs), comparison_jobs.c.comparison_id == comparison_id)
         .order_by(comparison_jobs.c.position)
     )
     rows = connection.execute(query).all()

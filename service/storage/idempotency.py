@@ -9,6 +9,7 @@ from sqlalchemy.exc import OperationalError
 from service.domain.errors import RequestStillRunning
 from service.storage.database import database_time, upsert
 from service.storage.faults import is_locked
+from service.storage.owners import mine, owner_of
 from service.storage.tables import idempotency_keys
 
 KEPT_SECONDS = 7 * 24 * 3600.0
@@ -40,7 +41,8 @@ def reserve(connection: Connection, key: str, request_sha256: str) -> bool:
     Raises:
         RequestStillRunning: on PostgreSQL, the other session took too long.
     """
-    new = upsert(connection, idempotency_keys).values(key=key, request_sha256=request_sha256)
+    values = {"owner": owner_of(connection), "key": key, "request_sha256": request_sha256}
+    new = upsert(connection, idempotency_keys).values(values)
     taken = new.on_conflict_do_nothing(index_elements=["owner", "key"]).returning(idempotency_keys.c.key)
     try:
         return connection.execute(taken).first() is not None
@@ -52,7 +54,8 @@ def reserve(connection: Connection, key: str, request_sha256: str) -> bool:
 
 def find(connection: Connection, key: str) -> KeptKey | None:
     """Read what was answered under a key; None where it is free."""
-    row = connection.execute(select(idempotency_keys).where(idempotency_keys.c.key == key)).mappings().first()
+    query = select(idempotency_keys).where(mine(connection, idempotency_keys), idempotency_keys.c.key == key)
+    row = connection.execute(query).mappings().first()
     if row is None:
         return None
     return KeptKey(row["request_sha256"], StoredAnswer(row["status"], row["headers"], row["body"]))
@@ -61,9 +64,10 @@ def find(connection: Connection, key: str) -> KeptKey | None:
 def keep(connection: Connection, key: str, answer: StoredAnswer) -> None:
     """Store the answer under a key that this session has reserved."""
     values = {"status": answer.status, "headers": dict(answer.headers), "body": answer.body}
-    connection.execute(update(idempotency_keys).where(idempotency_keys.c.key == key).values(values))
+    which = (mine(connection, idempotency_keys), idempotency_keys.c.key == key)
+    connection.execute(update(idempotency_keys).where(*which).values(values))
 
 
 def purge(connection: Connection) -> None:
-    """Forget the keys that are older than a week; each is free again."""
+    """Forget everybody's keys that are older than a week; each is free again."""
     connection.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at < database_time(-KEPT_SECONDS)))

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, or_, select
 from service.domain.jobs import JobKind
 from service.storage import jobs as stored
 from service.storage.database import database_time
+from service.storage.owners import mine_or_builtin
 from service.storage.pages import PageRequest
 from service.storage.tables import datasets, jobs
 
@@ -38,17 +39,21 @@ def marks(connection: Connection, wanted: stored.JobFilter, page: PageRequest) -
 
 def dataset_names(connection: Connection, dataset_ids: Iterable[str]) -> dict[str, str]:
     """Read what data sets are called, by id; one that has been deleted is left out."""
-    query = select(datasets.c.id, datasets.c.name).where(datasets.c.id.in_(set(dataset_ids)))
+    query = select(datasets.c.id, datasets.c.name)
+    query = query.where(mine_or_builtin(connection), datasets.c.id.in_(set(dataset_ids)))
     return {row.id: row.name for row in connection.execute(query)}
 
 
 def dataset_choices(connection: Connection, most: int) -> list[tuple[str, str]]:
     """Read the ids and names of the newest data sets, and of those that are built in, newest first."""
-    newest = select(datasets.c.number).order_by(datasets.c.number.desc()).limit(most)
-    query = select(datasets.c.id, datasets.c.name).where(or_(datasets.c.builtin, datasets.c.number.in_(newest)))
+    theirs = mine_or_builtin(connection)
+    newest = select(datasets.c.number).where(theirs).order_by(datasets.c.number.desc()).limit(most)
+    query = select(datasets.c.id, datasets.c.name)
+    query = query.where(theirs, or_(datasets.c.builtin, datasets.c.number.in_(newest)))
     return [(row.id, row.name) for row in connection.execute(query.order_by(datasets.c.number.desc()))]
 
 
 def count_datasets(connection: Connection) -> int:
-    """Count the data sets that are stored."""
-    return connection.execute(select(func.count()).select_from(datasets)).scalar_one()
+    """Count the data sets that there are to choose from."""
+    query = select(func.count()).select_from(datasets).where(mine_or_builtin(connection))
+    return connection.execute(query).scalar_one()

@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, and_, delete, func, insert, select, update
 
+from service import tracing
 from service.domain.comparison_errors import JobInComparison
 from service.domain.errors import (
     JobDidNotFail,
@@ -17,8 +18,9 @@ from service.domain.errors import (
     UnknownPrediction,
 )
 from service.domain.jobs import ACTIVE_STATES, EpochRecord, EventKind, Job, JobKind, JobState
-from service.storage import blobs, checkpoints, diagnostics, events, pages
+from service.storage import blobs, checkpoints, diagnostics, events, pages, turns
 from service.storage.database import database_time
+from service.storage.owners import mine, my_job, owner_of
 from service.storage.tables import comparison_jobs, comparisons, epochs, job_tags, jobs
 
 _latest, _best = epochs.alias("latest"), epochs.alias("best")
@@ -63,6 +65,7 @@ def enqueue(
         insert(jobs)
         .values(
             id=job_id,
+            owner=owner_of(connection),
             kind=kind,
             state=JobState.QUEUED,
             spec=spec,
@@ -77,8 +80,10 @@ def enqueue(
     )
     number = stored.scalar_one()
     if tags := dict.fromkeys(spec["tags"]):
-        connection.execute(insert(job_tags), [{"tag": tag, "number": number} for tag in tags])
-    events.begin(connection, job_id, EventKind.SUBMITTED)
+        connection.execute(
+            insert(job_tags), [{"owner": owner_of(connection), "tag": tag, "number": number} for tag in tags]
+        )
+    events.begin(connection, job_id, EventKind.SUBMITTED, **tracing.carried())
 
 
 def get(connection: Connection, job_id: str) -> Job:
@@ -87,7 +92,7 @@ def get(connection: Connection, job_id: str) -> Job:
     Raises:
         UnknownJob: there is none with this id.
     """
-    row = connection.execute(_SELECT.where(jobs.c.id == job_id)).mappings().first()
+    row = connection.execute(_SELECT.where(mine(connection, jobs), jobs.c.id == job_id)).mappings().first()
     if row is None:
         raise UnknownJob(job_id)
     return _jobs(connection, [row])[0]
@@ -99,7 +104,7 @@ def kind_of(connection: Connection, job_id: str) -> JobKind:
     Raises:
         UnknownJob: there is none with this id.
     """
-    kind = connection.execute(select(jobs.c.kind).where(jobs.c.id == job_id)).scalar()
+    kind = connection.execute(select(jobs.c.kind).where(mine(connection, jobs), jobs.c.id == job_id)).scalar()
     if kind is None:
         raise UnknownJob(job_id)
     return JobKind(kind)
@@ -111,7 +116,7 @@ def state_of(connection: Connection, job_id: str) -> JobState:
     Raises:
         UnknownJob: there is none with this id.
     """
-    query = select(jobs.c.state).where(jobs.c.id == job_id, jobs.c.kind == JobKind.TRAINING)
+    query = select(jobs.c.state).where(mine(connection, jobs), jobs.c.id == job_id, jobs.c.kind == JobKind.TRAINING)
     state = connection.execute(query).scalar()
     if state is None:
         raise UnknownJob(job_id)
@@ -129,6 +134,7 @@ def fetch_page(
 ) -> tuple[list[RowMapping], str | None]:
     """Run a query of jobs for one page of those that are wanted."""
     number: Any = jobs.c.number
+    query = query.where(mine(connection, jobs))
     if wanted.state is not None:
         query = query.where(jobs.c.state == wanted.state)
     if wanted.model is not None:
@@ -138,7 +144,7 @@ def fetch_page(
     if wanted.tag is not None:
         # In the order of the tags' own index, so that nothing but the page is read.
         query, number = query.join(job_tags, job_tags.c.number == jobs.c.number), job_tags.c.number
-        query = query.where(job_tags.c.tag == wanted.tag)
+        query = query.where(mine(connection, job_tags), job_tags.c.tag == wanted.tag)
     return pages.fetch(connection, query, number, page)
 
 
@@ -152,7 +158,7 @@ def add_epochs(connection: Connection, job_id: str, records: Sequence[EpochRecor
 
 def epoch_records(connection: Connection, job_id: str) -> list[EpochRecord]:
     """Read every finished epoch of a job, in order."""
-    query = select(epochs).where(epochs.c.job_id == job_id).order_by(epochs.c.epoch)
+    query = select(epochs).where(epochs.c.job_id == my_job(connection, job_id)).order_by(epochs.c.epoch)
     return [
         EpochRecord(row["epoch"], row["metrics"], row["learning_rate"], row["seconds"])
         for row in connection.execute(query).mappings()
@@ -216,14 +222,16 @@ def retry(connection: Connection, job_id: str, new_id: str) -> None:
         JobDidNotFail: it has not failed.
     """
     # Its comparison first, as ``comparisons`` does: whoever cancels or deletes that must not miss the new job.
-    mine = select(comparisons.c.id).join(comparison_jobs, comparison_jobs.c.comparison_id == comparisons.c.id)
-    connection.execute(mine.where(comparison_jobs.c.job_id == job_id).with_for_update(of=comparisons))
+    its = select(comparisons.c.id).join(comparison_jobs, comparison_jobs.c.comparison_id == comparisons.c.id)
+    its = its.where(mine(connection, comparisons), comparison_jobs.c.job_id == job_id)
+    connection.execute(its.with_for_update(of=comparisons))
     hold(connection, job_id)
     failed = get(connection, job_id)
     if failed.state is not JobState.FAILED:
         raise JobDidNotFail(job_id, failed.state)
     add(connection, new_id, failed.spec, failed.warnings, job_id, diagnostics.lint(connection, job_id))
-    connection.execute(update(comparison_jobs).where(comparison_jobs.c.job_id == job_id).values(job_id=new_id))
+    place = update(comparison_jobs).where(comparison_jobs.c.job_id == my_job(connection, job_id))
+    connection.execute(place.values(job_id=new_id))
     newest = checkpoints.newest(connection, job_id)
     if newest is None:
         return
@@ -235,7 +243,8 @@ def retry(connection: Connection, job_id: str, new_id: str) -> None:
     best = failed.best_epoch if failed.best_epoch is not None and failed.best_epoch <= newest.epoch else None
     values = {"epoch": newest.epoch, "best_epoch": best, "last_checkpoint": newest.number}
     fraction = newest.epoch / failed.epochs
-    connection.execute(update(jobs).where(jobs.c.id == new_id).values(fraction=fraction, verdict=verdict, **values))
+    new = update(jobs).where(mine(connection, jobs), jobs.c.id == new_id)
+    connection.execute(new.values(fraction=fraction, verdict=verdict, **values))
 
 
 def remove(connection: Connection, job_id: str) -> None:
@@ -260,12 +269,13 @@ def discard(connection: Connection, job_id: str, kind: JobKind) -> None:
     state = JobState(hold(connection, job_id, kind)["state"])
     if not state.is_final:
         raise JobIsNotFinal(job_id, state)
-    query = select(comparison_jobs.c.comparison_id).where(comparison_jobs.c.job_id == job_id)
+    query = select(comparison_jobs.c.comparison_id).where(comparison_jobs.c.job_id == my_job(connection, job_id))
     if comparison_id := connection.execute(query).scalar():
         raise JobInComparison(job_id, comparison_id)
     checkpoints.drop(connection, job_id)
     files = (jobs.c.split_sha256, jobs.c.result_sha256)
-    gone = connection.execute(delete(jobs).where(jobs.c.id == job_id).returning(*files)).one()
+    which = (mine(connection, jobs), jobs.c.id == job_id)
+    gone = connection.execute(delete(jobs).where(*which).returning(*files)).one()
     for sha256 in gone:
         if sha256 is not None:
             blobs.delete_unused(connection, sha256)
@@ -278,7 +288,8 @@ def split(connection: Connection, job_id: str) -> bytes | None:
         UnknownJob: there is none with this id.
         CorruptBlob: it is damaged.
     """
-    row = connection.execute(select(jobs.c.split_sha256).where(jobs.c.id == job_id)).first()
+    query = select(jobs.c.split_sha256).where(mine(connection, jobs), jobs.c.id == job_id)
+    row = connection.execute(query).first()
     if row is None:
         raise UnknownJob(job_id)
     return None if row.split_sha256 is None else blobs.get(connection, row.split_sha256)
@@ -286,13 +297,15 @@ def split(connection: Connection, job_id: str) -> bytes | None:
 
 def count_active(connection: Connection, dataset_id: str) -> int:
     """Count the jobs of either kind on a data set that have not ended."""
-    query = select(func.count()).where(jobs.c.dataset_id == dataset_id, jobs.c.state.in_(ACTIVE_STATES))
+    active = (jobs.c.dataset_id == dataset_id, jobs.c.state.in_(ACTIVE_STATES))
+    query = select(func.count()).where(mine(connection, jobs), *active)
     return connection.execute(query).scalar_one()
 
 
 def newest_for_model(connection: Connection, model_name: str) -> Job | None:
     """Return the newest unfinished training that will register this model, if there is one."""
-    query = _SELECT.where(jobs.c.model_name == model_name, jobs.c.state.in_(ACTIVE_STATES))
+    unfinished = (jobs.c.model_name == model_name, jobs.c.state.in_(ACTIVE_STATES))
+    query = _SELECT.where(mine(connection, jobs), *unfinished)
     row = connection.execute(query.order_by(jobs.c.number.desc()).limit(1)).mappings().first()
     return _jobs(connection, [row])[0] if row else None
 
@@ -303,7 +316,8 @@ def hold(connection: Connection, job_id: str, kind: JobKind = JobKind.TRAINING) 
     Raises:
         UnknownJob, UnknownPrediction: there is none of this kind with this id.
     """
-    query = select(jobs.c.state, jobs.c.pause_requested).where(jobs.c.id == job_id, jobs.c.kind == kind)
+    query = select(jobs.c.state, jobs.c.pause_requested)
+    query = query.where(mine(connection, jobs), jobs.c.id == job_id, jobs.c.kind == kind)
     row = connection.execute(query.with_for_update()).mappings().first()
     if row is None:
         raise UnknownJob(job_id) if kind is JobKind.TRAINING else UnknownPrediction(job_id)
@@ -321,7 +335,7 @@ def _unfinished(connection: Connection, job_id: str, wanted: str) -> RowMapping:
 
 
 def _change(connection: Connection, job_id: str, kind: EventKind, **values: Any) -> None:
-    connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+    connection.execute(update(jobs).where(mine(connection, jobs), jobs.c.id == job_id).values(**values))
     events.append(connection, job_id, kind)
 
 
@@ -332,14 +346,19 @@ def _jobs(connection: Connection, rows: Sequence[RowMapping]) -> list[Job]:
 
 
 def places_of(connection: Connection, rows: Sequence[RowMapping]) -> dict[int, int]:
-    """Return the places in line of those rows that wait, by number; the whole line is counted once for all of them."""
+    """Return the places of those rows that wait, by number, in the line of their owner; it is counted once for all.
+
+    What others have in line tells its owner nothing: owners take turns.
+    """
     numbers = [row["number"] for row in rows if row["state"] == JobState.QUEUED]
     if not numbers:
         return {}
     before = func.lag(jobs.c.number, 1, 0).over(order_by=jobs.c.number)
-    bounds = select(jobs.c.number, before.label("before")).where(jobs.c.number.in_(numbers)).subquery()
+    asked = select(jobs.c.number, before.label("before")).where(mine(connection, jobs), jobs.c.number.in_(numbers))
+    bounds = asked.subquery()
     between = (jobs.c.number > bounds.c.before) & (jobs.c.number <= bounds.c.number)
-    count = select(func.count()).select_from(jobs).where(jobs.c.state == JobState.QUEUED, between).scalar_subquery()
+    line = and_(mine(connection, jobs), turns.is_in(jobs, JobState.QUEUED))
+    count = select(func.count()).select_from(jobs).where(line, between).scalar_subquery()
     gaps = connection.execute(select(bounds.c.number, count.label("jobs")).order_by(bounds.c.number)).all()
     return dict(zip((row.number for row in gaps), accumulate(row.jobs for row in gaps), strict=True))
 

@@ -26,14 +26,17 @@ from service.domain.jobs import (
     SavedState,
 )
 from service.domain.verdict import Verdict
-from service.storage import blobs, checkpoints, diagnostics, events
+from service.storage import blobs, checkpoints, diagnostics, events, turns
 from service.storage.database import database_time
 from service.storage.jobs import add_epochs
+from service.storage.owners import acting_for, my_job
 from service.storage.tables import epochs, jobs
 
 LEASE_SECONDS = 30.0
 HEARTBEAT_SECONDS = 3.0
 
+CLAIMED = (jobs.c.id, jobs.c.fence, jobs.c.worker, jobs.c.owner)
+"""What makes a claim."""
 _MINE = (jobs.c.kind, jobs.c.epoch, jobs.c.state, jobs.c.last_checkpoint, jobs.c.pause_requested)
 
 
@@ -42,15 +45,14 @@ def claim(connection: Connection, job_id: str, worker: str) -> Claim | None:
     return _claim(connection, jobs.c.id == job_id, worker)
 
 
-def claim_next(connection: Connection, worker: str) -> Claim | None:
-    """Take the job that waits longest; None where none waits."""
-    oldest = select(jobs.c.id).where(_claimable()).order_by(jobs.c.number).limit(1).with_for_update(skip_locked=True)
-    return _claim(connection, jobs.c.id == oldest.scalar_subquery(), worker)
+def claim_next(connection: Connection, worker: str, most_running: int | None = None) -> Claim | None:
+    """Take the job whose turn it is, of an owner who runs fewer than ``most_running``; None where there is none."""
+    return _claim(connection, jobs.c.number == turns.next_number(connection, most_running), worker)
 
 
-def has_claimable(connection: Connection) -> bool:
-    """Whether a job waits; spares the write lock when none does."""
-    return connection.execute(select(jobs.c.id).where(_claimable()).limit(1)).first() is not None
+def has_claimable(connection: Connection, most_running: int | None = None) -> bool:
+    """Whether there is a job to be claimed; spares the write lock when there is none."""
+    return turns.has_next(connection, most_running)
 
 
 def word(connection: Connection, held: Claim) -> Beat:
@@ -148,7 +150,8 @@ def go_back(
     epoch = 0 if before is None else before.epoch
     still = case((jobs.c.best_epoch <= epoch, jobs.c.best_epoch), else_=None)
     write(connection, held, epoch=epoch, best_epoch=still)
-    connection.execute(delete(epochs).where(epochs.c.job_id == held.job_id, epochs.c.epoch > epoch))
+    its = my_job(connection, held.job_id)
+    connection.execute(delete(epochs).where(epochs.c.job_id == its, epochs.c.epoch > epoch))
     diagnostics.forget_after(connection, held.job_id, epoch)
     write(connection, held, verdict=diagnostics.judged(connection, held.job_id))
     events.append(connection, held.job_id, EventKind.CHECKPOINT_DAMAGED, epoch=epoch, reason=reason)
@@ -160,7 +163,7 @@ def record_split(connection: Connection, held: Claim, content: bytes) -> None:
     Raises:
         LeaseLost: another worker owns the job, or it has ended.
     """
-    before = connection.execute(select(jobs.c.split_sha256).where(jobs.c.id == held.job_id)).scalar()
+    before = connection.execute(select(jobs.c.split_sha256).where(_is_held(held))).scalar()
     sha256 = blobs.put(connection, content)
     write(connection, held, split_sha256=sha256)
     if before not in (None, sha256):
@@ -241,11 +244,11 @@ def leave(connection: Connection, held: Claim, kind: EventKind | None = None, **
 
 def hand_back(connection: Connection, worker: str) -> None:
     """Take back everything that a stopping worker still holds."""
-    columns = (jobs.c.id, jobs.c.fence, jobs.c.worker)
-    query = select(*columns).where(jobs.c.worker == worker, jobs.c.state.in_(HELD_STATES)).with_for_update()
+    query = select(*CLAIMED).where(jobs.c.worker == worker, jobs.c.state.in_(HELD_STATES)).with_for_update()
     rows = connection.execute(query).mappings().all()
-    for row in rows:
-        leave(connection, claim_of(row), EventKind.HANDED_BACK)
+    for held in map(claim_of, rows):
+        with acting_for(connection, held.owner):
+            leave(connection, held, EventKind.HANDED_BACK)
 
 
 def hold(connection: Connection, held: Claim) -> RowMapping:
@@ -272,13 +275,13 @@ def write(connection: Connection, held: Claim, **values: Any) -> None:
 
 def claim_of(row: RowMapping) -> Claim:
     """Return the claim that a row of jobs speaks of."""
-    return Claim(row["id"], row["fence"], row["worker"])
+    return Claim(row["id"], row["fence"], row["worker"], row["owner"])
 
 
 def _claim(connection: Connection, which: ColumnElement[bool], worker: str) -> Claim | None:
     statement = (
         update(jobs)
-        .where(which, _claimable())
+        .where(which, turns.may_be_claimed())
         .values(
             state=JobState.RUNNING,
             fence=jobs.c.fence + 1,
@@ -288,22 +291,21 @@ def _claim(connection: Connection, which: ColumnElement[bool], worker: str) -> C
             rows_per_second=None,
             eta_seconds=None,
         )
-        .returning(jobs.c.id, jobs.c.fence, jobs.c.worker, jobs.c.epoch)
+        .returning(*CLAIMED, jobs.c.epoch)
     )
     row = connection.execute(statement).mappings().first()
     if row is None:
         return None
     started = {"attempt": row["fence"], "worker": worker, "epoch": row["epoch"]}
-    events.append(connection, row["id"], EventKind.STARTED, **started)
+    with acting_for(connection, row["owner"]):
+        events.append(connection, row["id"], EventKind.STARTED, **started)
+    turns.take(connection, row["owner"])
     return claim_of(row)
 
 
-def _claimable() -> ColumnElement[bool]:
-    return and_(jobs.c.state == JobState.QUEUED, jobs.c.claimable_at <= database_time())
-
-
 def _is_held(held: Claim) -> ColumnElement[bool]:
-    return and_(jobs.c.id == held.job_id, jobs.c.fence == held.fence, jobs.c.state.in_(HELD_STATES))
+    is_its = and_(jobs.c.owner == held.owner, jobs.c.id == held.job_id, jobs.c.fence == held.fence)
+    return and_(is_its, jobs.c.state.in_(HELD_STATES))
 
 
 def _held(held: Claim) -> Update:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, func, insert, literal, select
+from sqlalchemy import Connection, RowMapping, delete, func, insert, literal, select, tuple_
 
 from service.domain.encoders import from_json, to_json
 from service.domain.errors import NotFound
@@ -20,12 +20,14 @@ from service.domain.model_errors import (
 from service.domain.models import PRODUCTION, Inputs, Model, ModelVersion, NewVersion, Outputs, VersionSummary
 from service.storage import aliases, blobs, pages
 from service.storage.database import upsert
+from service.storage.owners import mine, owner_of
 from service.storage.tables import jobs, model_aliases, model_versions, models
 
 
 def register(connection: Connection, new: NewVersion) -> int:
     """Store a version with its files and return its number; versions of a name count from 1, and none comes again."""
-    counted = upsert(connection, models).values(name=new.name, newest_version=1, revision=1)
+    owner = owner_of(connection)
+    counted = upsert(connection, models).values(owner=owner, name=new.name, newest_version=1, revision=1)
     counted = counted.on_conflict_do_update(
         index_elements=["owner", "name"],
         set_={"newest_version": models.c.newest_version + 1, "revision": models.c.revision + 1},
@@ -33,6 +35,7 @@ def register(connection: Connection, new: NewVersion) -> int:
     version: int = connection.execute(counted).scalar_one()
     connection.execute(
         insert(model_versions).values(
+            owner=owner,
             name=new.name,
             version=version,
             job_id=new.job_id,
@@ -61,7 +64,8 @@ def get_model(connection: Connection, name: str) -> Model:
     Raises:
         UnknownModel: there is none of this name.
     """
-    row = connection.execute(select(models).where(models.c.name == name)).mappings().first()
+    query = select(models).where(mine(connection, models), models.c.name == name)
+    row = connection.execute(query).mappings().first()
     if row is None:
         raise UnknownModel(name)
     return _models(connection, [row])[0]
@@ -69,7 +73,8 @@ def get_model(connection: Connection, name: str) -> Model:
 
 def list_page(connection: Connection, page: pages.PageRequest) -> pages.Page[Model]:
     """List models, newest first."""
-    rows, token = pages.fetch(connection, select(models), models.c.number, page)
+    query = select(models).where(mine(connection, models))
+    rows, token = pages.fetch(connection, query, models.c.number, page)
     return pages.Page(_models(connection, rows), token)
 
 
@@ -102,11 +107,12 @@ def resolve(
         UnknownVersion, UnknownAlias: it has no such version or alias.
     """
     if for_use:
-        held = select(models.c.name).where(models.c.name == name).with_for_update(read=True)
-        connection.execute(held)
+        held = select(models.c.name).where(mine(connection, models), models.c.name == name)
+        connection.execute(held.with_for_update(read=True))
     # One statement, so that on PostgreSQL, too, an alias and its version are of the same moment.
-    wanted = literal(version) if version is not None else _number_of(name, alias)
-    query = select(model_versions).where(model_versions.c.name == name, model_versions.c.version == wanted)
+    wanted = literal(version) if version is not None else _number_of(connection, name, alias)
+    query = select(model_versions).where(mine(connection, model_versions), model_versions.c.name == name)
+    query = query.where(model_versions.c.version == wanted)
     row = connection.execute(query).mappings().first()
     if row is None:
         raise _unknown(connection, name, version, alias)
@@ -119,25 +125,29 @@ def check_name(connection: Connection, name: str) -> None:
     Raises:
         UnknownModel: there is none of this name.
     """
-    if connection.execute(select(models.c.name).where(models.c.name == name)).first() is None:
+    query = select(models.c.name).where(mine(connection, models), models.c.name == name)
+    if connection.execute(query).first() is None:
         raise UnknownModel(name)
 
 
-def revisions(connection: Connection, names: Collection[str]) -> dict[str, int]:
-    """Return what counts the changes of some models; a name that no model has is left out.
+def revision(connection: Connection, name: str) -> int | None:
+    """Return what counts the changes of a model; None where there is no such model.
 
     Whoever has read a model's revision, then the model, and later finds the same revision, still knows all of it. On
     PostgreSQL the order matters: two statements of one session may see different moments.
     """
-    query = select(models.c.name, models.c.revision).where(models.c.name.in_(names))
-    return {row.name: row.revision for row in connection.execute(query)} if names else {}
+    query = select(models.c.revision).where(mine(connection, models), models.c.name == name)
+    return connection.execute(query).scalar()
 
 
-def aliased(connection: Connection) -> list[tuple[str, int]]:
-    """Return every version that an alias stands for, once."""
-    query = select(model_aliases.c.name, model_aliases.c.version).distinct()
-    rows = connection.execute(query.order_by(model_aliases.c.name, model_aliases.c.version))
-    return [(row.name, row.version) for row in rows]
+def revisions(connection: Connection, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """Return what counts the changes of some models of any owners; those that there are not are left out.
+
+    For a process that follows what it serves, in a session that was opened for nobody.
+    """
+    query = select(models.c.owner, models.c.name, models.c.revision)
+    query = query.where(tuple_(models.c.owner, models.c.name).in_(wanted))
+    return {(row.owner, row.name): row.revision for row in connection.execute(query)} if wanted else {}
 
 
 def remove(connection: Connection, name: str, version: int) -> None:
@@ -149,8 +159,9 @@ def remove(connection: Connection, name: str, version: int) -> None:
         VersionInUse: predictions that have not ended need it.
     """
     aliases.hold(connection, name)
-    where = (model_versions.c.name == name, model_versions.c.version == version)
-    files = (model_versions.c.weights_sha256, model_versions.c.onnx_sha256, model_versions.c.keras_sha256)
+    columns = model_versions.c
+    where = (mine(connection, model_versions), columns.name == name, columns.version == version)
+    files = (columns.weights_sha256, columns.onnx_sha256, columns.keras_sha256)
     row = connection.execute(select(*files).where(*where)).first()
     if row is None:
         raise UnknownVersion(name, version)
@@ -173,12 +184,13 @@ def onnx_file(connection: Connection, sha256: str) -> bytes:
     return blobs.get(connection, sha256)
 
 
-def _number_of(name: str, alias: str | None) -> Any:
+def _number_of(connection: Connection, name: str, alias: str | None) -> Any:
     """Return the expression for the number that an alias, or the default, stands for."""
-    standing = select(model_aliases.c.version).where(model_aliases.c.name == name)
+    standing = select(model_aliases.c.version).where(mine(connection, model_aliases), model_aliases.c.name == name)
     if alias is not None:
         return standing.where(model_aliases.c.alias == alias).scalar_subquery()
-    newest = select(func.max(model_versions.c.version)).where(model_versions.c.name == name)
+    newest = select(func.max(model_versions.c.version))
+    newest = newest.where(mine(connection, model_versions), model_versions.c.name == name)
     production = standing.where(model_aliases.c.alias == PRODUCTION)
     return func.coalesce(production.scalar_subquery(), newest.scalar_subquery())
 
@@ -198,6 +210,7 @@ def _unknown(connection: Connection, name: str, version: int | None, alias: str 
 
 def _unfinished_predictions(connection: Connection, name: str, version: int) -> int:
     query = select(func.count()).where(
+        mine(connection, jobs),
         jobs.c.model_name == name,
         jobs.c.model_version == version,
         jobs.c.kind == "prediction",
@@ -213,7 +226,8 @@ def _models(connection: Connection, rows: Sequence[RowMapping]) -> list[Model]:
     told = [columns.outputs[name].as_string() for name in ("target", "task")]
     query = select(columns.name, columns.version, columns.job_id, columns.metrics, columns.created_at, columns.verdict)
     query = query.add_columns(*told)
-    query = query.where(columns.name.in_(names)).order_by(columns.version.desc())
+    query = query.where(mine(connection, model_versions), columns.name.in_(names))
+    query = query.order_by(columns.version.desc())
     versions: dict[str, list[VersionSummary]] = {name: [] for name in names}
     for name, *summary in connection.execute(query):
         versions[name].append(VersionSummary(*summary))

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Select, func, select
 from service.domain.comparisons import JobOutcome
 from service.domain.jobs import JobState
 from service.storage import curves
+from service.storage.owners import mine
 from service.storage.tables import comparison_jobs, epochs, jobs
 
 _OF_JOB = comparison_jobs.c.job_id == epochs.c.job_id
@@ -24,7 +25,7 @@ def read(connection: Connection, comparison_id: str, metrics: Sequence[str] = ()
         select(comparison_jobs.c.arm, comparison_jobs.c.seed, *columns, epochs.c.metrics.label("best"))
         .join_from(comparison_jobs, jobs, jobs.c.id == comparison_jobs.c.job_id)
         .outerjoin(epochs, is_best & (jobs.c.state == JobState.SUCCEEDED))
-        .where(comparison_jobs.c.comparison_id == comparison_id)
+        .where(mine(connection, jobs), comparison_jobs.c.comparison_id == comparison_id)
         .order_by(comparison_jobs.c.position)
     )
     rows = connection.execute(query).mappings().all()
@@ -47,7 +48,7 @@ def read(connection: Connection, comparison_id: str, metrics: Sequence[str] = ()
 
 
 def _seconds(connection: Connection, comparison_id: str) -> dict[str, float]:
-    query = _of_succeeded(select(epochs.c.job_id, func.sum(epochs.c.seconds)), comparison_id)
+    query = _of_succeeded(connection, select(epochs.c.job_id, func.sum(epochs.c.seconds)), comparison_id)
     return {row[0]: row[1] for row in connection.execute(query.group_by(epochs.c.job_id))}
 
 
@@ -55,13 +56,15 @@ def _curves(
     connection: Connection, comparison_id: str, metrics: Sequence[str]
 ) -> dict[str, dict[str, list[float | None]]]:
     found = {}
-    query = _of_succeeded(curves.columns(metrics), comparison_id).order_by(epochs.c.job_id, epochs.c.epoch)
+    query = _of_succeeded(connection, curves.columns(metrics), comparison_id)
+    query = query.order_by(epochs.c.job_id, epochs.c.epoch)
     for job_id, rows in curves.by_job(connection, query):
         values = list(zip(*(row[2:] for row in rows), strict=True))
         found[job_id] = {name: list(of_metric) for name, of_metric in zip(metrics, values, strict=True)}
     return found
 
 
-def _of_succeeded(query: Select[Any], comparison_id: str) -> Select[Any]:
+def _of_succeeded(connection: Connection, query: Select[Any], comparison_id: str) -> Select[Any]:
     joined = query.join(comparison_jobs, _OF_JOB).join(jobs, jobs.c.id == epochs.c.job_id)
-    return joined.where(comparison_jobs.c.comparison_id == comparison_id, jobs.c.state == JobState.SUCCEEDED)
+    wanted = (comparison_jobs.c.comparison_id == comparison_id, jobs.c.state == JobState.SUCCEEDED)
+    return joined.where(mine(connection, jobs), *wanted)

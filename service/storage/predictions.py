@@ -16,6 +16,7 @@ from service.domain.predictions import Evaluation, PredictionJob, PredictionResu
 from service.storage import blobs, jobs, leases, pages
 from service.storage.checkpoints import newest
 from service.storage.jobs import JobFilter
+from service.storage.owners import mine, my_job
 from service.storage.tables import checkpoints
 from service.storage.tables import jobs as table
 
@@ -34,7 +35,8 @@ def get(connection: Connection, prediction_id: str) -> PredictionJob:
     Raises:
         UnknownPrediction: there is none with this id.
     """
-    row = connection.execute(_SELECT.where(table.c.id == prediction_id)).mappings().first()
+    query = _SELECT.where(mine(connection, table), table.c.id == prediction_id)
+    row = connection.execute(query).mappings().first()
     if row is None:
         raise UnknownPrediction(prediction_id)
     return _predictions(connection, [row])[0]
@@ -90,7 +92,8 @@ def copy_file(connection: Connection, sha256: str, file: BinaryIO) -> None:
 
 def parts(connection: Connection, prediction_id: str) -> list[Checkpoint]:
     """Return where the stored parts of a result end, in order; ``epoch`` counts the rows up to there."""
-    query = select(checkpoints).where(checkpoints.c.job_id == prediction_id).order_by(checkpoints.c.number)
+    query = select(checkpoints).where(checkpoints.c.job_id == my_job(connection, prediction_id))
+    query = query.order_by(checkpoints.c.number)
     rows = connection.execute(query).mappings()
     return [Checkpoint(row["number"], row["sha256"], row["epoch"], row["step"]) for row in rows]
 
@@ -102,11 +105,11 @@ def add_part(connection: Connection, held: Claim, progress: Progress, part: Save
         LeaseLost: another worker owns the job, or it has ended.
     """
     sha256 = blobs.put(connection, part.content)  # before anybody waits for the job's row
-    mine = leases.hold(connection, held)
+    job = leases.hold(connection, held)
     before = newest(connection, held.job_id)
     if before is not None and part.epoch <= before.epoch:
         return  # stored already, by a commit whose answer was lost
-    number = mine["last_checkpoint"] + 1
+    number = job["last_checkpoint"] + 1
     leases.record_progress(connection, held, progress)
     leases.write(connection, held, epoch=part.epoch, last_checkpoint=number, losses=0)
     values = {"job_id": held.job_id, "number": number, "sha256": sha256, "epoch": part.epoch, "step": part.step}

@@ -19,13 +19,14 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
 from service.domain.owners import DEFAULT_OWNER, MAX_OWNER_LENGTH
 from service.storage.database import UtcTime, database_time
 
-SCHEMA_REVISION = "0007"
+SCHEMA_REVISION = "0008"
 """The migration that this code needs; a test holds it against ``migrations/``."""
 
 metadata = MetaData(
@@ -47,13 +48,26 @@ def _owner(**options: Any) -> Column[str]:
     return Column("owner", String(MAX_OWNER_LENGTH), nullable=False, server_default=DEFAULT_OWNER, **options)
 
 
+QUEUED = text("state = 'queued'")
+HELD = text("state in ('running','cancelling')")
+
 blobs = Table(
     "blobs",
     metadata,
     Column("sha256", String(64), primary_key=True),
     Column("size_bytes", BigInteger, nullable=False),
+    Column("object_key", String(100), comment="where it is in the object store; null where its parts are here"),
     Column("created_at", UtcTime, nullable=False, default=database_time()),
     comment="Files by the hash of their content: data sets, weights, ONNX graphs",
+)
+
+loose_objects = Table(
+    "loose_objects",
+    metadata,
+    Column("key", String(100), primary_key=True),
+    Column("is_leaving", Boolean, nullable=False, server_default=false(), comment="nothing may refer to it any more"),
+    Column("since", UtcTime, nullable=False, default=database_time(), index=True),
+    comment="Objects of the store that no blob refers to: just put, or no longer needed",
 )
 
 blob_parts = Table(
@@ -139,6 +153,18 @@ jobs = Table(
     Index("ix_jobs_state_number", "state", "number"),
     Index("ix_jobs_owner_kind_number", "owner", "kind", "number"),
     Index("ix_jobs_owner_state_number", "owner", "state", "number"),
+    # Who waits in line and what runs is found in them, however many jobs have ended.
+    Index("ix_jobs_queued", "owner", "number", postgresql_where=QUEUED, sqlite_where=QUEUED),
+    Index("ix_jobs_resting", "claimable_at", postgresql_where=QUEUED, sqlite_where=QUEUED),
+    Index("ix_jobs_held", "owner", postgresql_where=HELD, sqlite_where=HELD),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("owner", String(MAX_OWNER_LENGTH), primary_key=True),
+    Column("taken_at", UtcTime, nullable=False, comment="when a worker last took a job of theirs"),
+    comment="When owners last had their turn; a job is claimed in the order of turns",
 )
 
 job_tags = Table(
@@ -353,4 +379,67 @@ api_keys = Table(
     Column("revoked_at", UtcTime),
     Column("last_used_at", UtcTime, comment="to within some minutes"),
     comment="Who may ask for what, where authentication is on",
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("number", Serial, primary_key=True, autoincrement=True),
+    Column("id", String(32), nullable=False, unique=True),
+    _owner(),
+    Column("url", Text, nullable=False),
+    Column("events", JSON, nullable=False, comment="what it is told of"),
+    Column("description", Text),
+    Column("enabled", Boolean, nullable=False),
+    Column("disabled_because", Text, comment="why the service stopped telling it; null where its owner did"),
+    Column("secret", String(100), nullable=False, comment="signs what is sent, so it cannot be stored as a hash"),
+    Column("previous_secret", String(100), comment="signs as well for a while after the secret was changed"),
+    Column("previous_until", UtcTime),
+    Column("failing_since", UtcTime, comment="null where the last thing sent was taken"),
+    Column("created_at", UtcTime, nullable=False, default=database_time()),
+    Index("ix_webhooks_owner_number", "owner", "number"),
+    comment="Where owners want to hear of what happens to their things",
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("number", Serial, primary_key=True, autoincrement=True),
+    Column("webhook_id", String(32), ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
+    Column("message_id", String(64), nullable=False, comment="the header webhook-id, the same at every try"),
+    Column("event", String(64), nullable=False),
+    Column("body", Text, nullable=False, comment="as it is sent, the same at every try"),
+    Column("state", String(16), nullable=False, comment="pending, delivered, failed"),
+    Column("attempts", Integer, nullable=False, default=0, comment="counts claims; what came of one carries it"),
+    Column("next_at", UtcTime, nullable=False, default=database_time(), comment="when it is tried, again or at all"),
+    Column("status", Integer, comment="the last answer's"),
+    Column("error", Text, comment="what went wrong the last time"),
+    Column("created_at", UtcTime, nullable=False, default=database_time()),
+    Column("finished_at", UtcTime),
+    CheckConstraint("state in ('pending','delivered','failed')", name="known_state"),
+    Index("ix_webhook_deliveries_webhook_id_number", "webhook_id", "number"),
+    Index(
+        "ix_webhook_deliveries_due",
+        "next_at",
+        postgresql_where=text("state = 'pending'"),
+        sqlite_where=text("state = 'pending'"),
+    ),
+    comment="What webhooks are to be told: written together with what it tells of, sent by API processes",
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("number", Serial, primary_key=True, autoincrement=True),
+    Column("at", UtcTime, nullable=False, default=database_time()),
+    _owner(),
+    Column("action", String(64), nullable=False, comment="such as job.submitted"),
+    Column("target", Text, nullable=False, comment="the id or name of what was changed"),
+    Column("key_id", String(32), comment="the key that asked; null without authentication, and for the service"),
+    Column("request_id", String(64)),
+    Column("address", String(64), comment="from which the request came"),
+    Column("details", JSON, nullable=False),
+    Index("ix_audit_log_owner_number", "owner", "number"),
+    Index("ix_audit_log_at", "at"),
+    comment="Who did what; only ever added to, and forgotten when it is old",
 )

@@ -1,8 +1,8 @@
 """Which workers there are, as they say themselves; it decides nothing: only leases say who runs a job."""
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, func, select
 
-from service.domain.workers import FORGET_SECONDS, Worker, WorkerState
+from service.domain.workers import FORGET_SECONDS, SILENT_SECONDS, Worker, WorkerState
 from service.storage.database import database_time, upsert
 from service.storage.tables import workers
 
@@ -34,6 +34,13 @@ def list_all(connection: Connection) -> list[Worker]:
         )
         for row in connection.execute(query).mappings()
     ]
+
+
+def is_among_first(connection: Connection, name: str, most: int) -> bool:
+    """Whether fewer than ``most`` workers that live come before this one, in the order of their names."""
+    lives = workers.c.seen_at > database_time(-SILENT_SECONDS)
+    query = select(func.count()).select_from(workers).where(workers.c.name < name, lives)
+    return connection.execute(query).scalar_one() < most
 
 
 def purge(connection: Connection) -> None:

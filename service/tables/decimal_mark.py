@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from service.domain.wording import listed, shown
 from service.tables.cells import TypedColumn
+from service.tables.number_cells import check_range
 
 
 def settle(columns: Sequence[TypedColumn]) -> tuple[list[TypedColumn], str, tuple[str, ...]]:
@@ -17,6 +18,9 @@ def settle(columns: Sequence[TypedColumn]) -> tuple[list[TypedColumn], str, tupl
     hangs on without saying so.
 
     Returns the columns, the mark, and what the owner should know.
+
+    Raises:
+        InvalidTable: a number is beyond float32.
     """
     with_comma = [column for column in columns if column.with_comma and column.with_comma.is_certain]
     points = [column.name for column in columns if column.has_decimal_point]
@@ -37,6 +41,7 @@ def _settled(column: TypedColumn, mark: str) -> TypedColumn:
         return column
     is_text = column.distinct is not None
     if other.is_certain or mark == ",":
+        check_range(column.name, other.values)
         warnings = () if is_text else (_points_warning(other.values),)
         return TypedColumn(column.name, other.values, missing_tokens=other.missing_tokens, warnings=warnings)
     if not is_text:

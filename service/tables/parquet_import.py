@@ -54,7 +54,7 @@ def read(source: BinaryIO, request: ImportRequest, allowance: Allowance) -> Type
         names, columns = _columns(source, allowance)
     except MemoryError:
         raise
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         if NO_THREAD in str(error):
             raise MemoryError from None
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -2,12 +2,14 @@
 
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -19,6 +21,9 @@ from service.tables.parquet import GROUP_BYTES, HashedFile, open_table
 
 FINDINGS = "selfnorm.findings"
 """Under this key a part says what has been found up to its end."""
+FORMULA = r"^[=+\-@\t\r]"
+"""How texts begin that a spreadsheet takes for a formula, or for a cell before one."""
+NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 LABEL_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 
 
@@ -132,13 +137,37 @@ def findings_of(part: BinaryIO) -> dict[str, Any]:
 
 
 def as_csv(file: BinaryIO) -> Iterator[bytes]:
-    """Give a result as CSV, a group of rows at a time: one header line, quoted texts, nothing for what is missing."""
+    """Give a result as CSV, a group of rows at a time: one header line, quoted texts, nothing for what is missing.
+
+    A spreadsheet would run a text that looks like a formula, and anybody may have written it into a table: an
+    apostrophe in front makes it a text again. Numbers stay what they are, and Parquet holds every text as it is.
+    """
     opened = pq.ParquetFile(file)
     for group in range(opened.metadata.num_row_groups):
         buffer = io.BytesIO()
-        table = opened.read_row_group(group, use_threads=False)
+        table = _without_formulas(opened.read_row_group(group, use_threads=False))
         pacsv.write_csv(table, buffer, pacsv.WriteOptions(include_header=group == 0))
         yield buffer.getvalue()
+
+
+def _without_formulas(table: pa.Table) -> pa.Table:
+    names = [
+        f"'{name}" if re.match(FORMULA, name) and not re.fullmatch(NUMBER, name) else name
+        for name in table.column_names
+    ]
+    return pa.table([_plain(column) for column in table.columns], names=names)
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Put an apostrophe before the texts of a column that a spreadsheet would take for formulas."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not pa.types.is_string(kind):
+        return column
+    texts = column.cast(kind)
+    is_formula = pc.and_not(pc.match_substring_regex(texts, FORMULA), pc.match_substring_regex(texts, NUMBER))
+    if not pc.any(is_formula).as_py():
+        return column
+    return pc.if_else(is_formula, pc.binary_join_element_wise("'", texts, ""), texts)
 
 
 def _labels(outputs: Outputs) -> pa.Array:

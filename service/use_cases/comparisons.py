@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
+from service.domain.audit import Action
 from service.domain.comparison_completion import CompletedComparison, PlannedJob, complete_comparison, dataset_of
 from service.domain.comparison_results import ComparisonResult, curves_needed, result_of
 from service.domain.comparison_spec import ComparisonSpec
@@ -14,9 +15,11 @@ from service.domain.datasets import Dataset
 from service.domain.errors import InvalidSpec, UnknownDataset, Violation
 from service.domain.jobs import JobState
 from service.domain.limits import Limits
-from service.storage import comparisons, datasets, fingerprints, jobs, outcomes, pages
+from service.domain.quotas import NO_QUOTAS, Quotas
+from service.storage import audit, comparisons, datasets, fingerprints, jobs, outcomes, pages
 from service.storage.database import Connection, Database
 from service.use_cases.idempotency import KeyedRequest, Outcome, StoredAnswer, once, replay
+from service.use_cases.quotas import with_room
 
 TOLD_BY = version("selfnorm")
 """Another version may make another result of the same epochs."""
@@ -40,6 +43,7 @@ def submit_comparison_once(
     limits: Limits,
     request: KeyedRequest | None,
     answer: Callable[[FullComparison], StoredAnswer],
+    quotas: Quotas = NO_QUOTAS,
 ) -> Outcome[FullComparison]:
     """Complete a comparison and store it with all its jobs, unless this request has been answered before.
 
@@ -47,6 +51,7 @@ def submit_comparison_once(
 
     Raises:
         InvalidSpec: it does not fit its data set or the limits.
+        QuotaExceeded: its owner has no room for so many.
         IdempotencyKeyReused: another request came under this key.
     """
     if replayed := replay(database, request):
@@ -60,7 +65,7 @@ def submit_comparison_once(
         return _add(connection, completed if now == dataset else complete_comparison(spec, now, limits))
 
     # Two hundred jobs are some hundred rows: nobody else is to wait for the end of a commit that is shared with them.
-    return once(database, request, submit, answer, takes_long=True)
+    return once(database, request, with_room(quotas, submit), answer, takes_long=True)
 
 
 def validate_comparison(database: Database, spec: ComparisonSpec, limits: Limits) -> CompletedComparison:
@@ -118,6 +123,7 @@ def cancel_comparison(database: Database, comparison_id: str) -> bool:
         ComparisonIsFinal: all of its jobs have ended, and none was cancelled.
     """
     with database.write(alone=True) as connection:  # up to two hundred jobs
+        audit.record(connection, Action.COMPARISON_CANCELLED, comparison_id)
         return comparisons.request_cancel(connection, comparison_id)
 
 
@@ -130,6 +136,7 @@ def delete_comparison(database: Database, comparison_id: str) -> None:
     """
     with database.write(alone=True) as connection:
         comparisons.remove(connection, comparison_id)
+        audit.record(connection, Action.COMPARISON_DELETED, comparison_id)
 
 
 def read_result(connection: Connection, comparison: Comparison, *, with_curves: bool = True) -> ComparisonResult | None:
@@ -162,6 +169,8 @@ def _add(connection: Connection, completed: CompletedComparison) -> FullComparis
     members = [_add_job(connection, planned) for planned in completed.jobs]
     stored = completed.spec.model_dump(mode="json")
     comparisons.add(connection, comparison_id, stored, completed.ground, completed.warnings, members)
+    about = {"dataset": stored["dataset"], "jobs": len(members)}
+    audit.record(connection, Action.COMPARISON_SUBMITTED, comparison_id, **about)
     return _read(connection, comparison_id)
 
 

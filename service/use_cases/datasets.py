@@ -7,18 +7,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from service.domain.datasets import ARTICLE_TABLES, SCIKIT_LEARN_TABLES, Column, ColumnKind, Dataset
+from service.domain.audit import Action
+from service.domain.datasets import Column, ColumnKind, Dataset
 from service.domain.errors import DatasetHasJobs, DatasetNotHere, InvalidTable, Violation
 from service.domain.kinds import change_kind
 from service.domain.limits import TableLimits
+from service.domain.quotas import NO_QUOTAS, Quotas
 from service.domain.wording import pointer_step, shown
-from service.storage import datasets, pages
+from service.stocking import add_builtin_datasets as add_builtin_datasets
+from service.storage import audit, blobs, datasets, pages
 from service.storage.database import Connection, Database
-from service.storage.datasets import NewDataset
 from service.tables import article_files
 from service.tables.importer import TableReader
 from service.tables.request import ImportRequest
 from service.use_cases.idempotency import KeyedRequest, Outcome, StoredAnswer, once
+from service.use_cases.quotas import check_dataset, check_room_for_dataset, with_room
 
 MAX_NAME_LENGTH = 100
 MAX_PAGE_BYTES = 16 * 2**20
@@ -44,7 +47,8 @@ def add_dataset(
     Raises:
         InvalidTable: the name or the file cannot be used.
     """
-    with _imported(name, source, request, reader) as add, database.write(alone=True) as connection:
+    imported = _imported(database, name, source, request, reader)
+    with imported as (informed, add), informed.write(alone=True) as connection:
         return add(connection)
 
 
@@ -56,6 +60,7 @@ def add_dataset_once(
     reader: TableReader,
     keyed: KeyedRequest | None,
     answer: Callable[[Dataset], StoredAnswer],
+    quotas: Quotas = NO_QUOTAS,
 ) -> Outcome[Dataset]:
     """Read an uploaded file and store the table, unless this upload has been answered before.
 
@@ -63,22 +68,31 @@ def add_dataset_once(
 
     Raises:
         InvalidTable: the name or the file cannot be used.
+        QuotaExceeded: its owner has no room for it.
         IdempotencyKeyReused: another request came under this key.
     """
     database.watch.check()  # reading a file that cannot be stored is in vain
-    with _imported(name, source, request, reader) as add:
-        return once(database, keyed, add, answer, takes_long=True)
+    check_room_for_dataset(database, quotas)
+    with _imported(database, name, source, request, reader) as (informed, add):
+        return once(informed, keyed, with_room(quotas, add, check_dataset), answer, takes_long=True)
 
 
 @contextmanager
 def _imported(
-    name: str, source: BinaryIO, request: ImportRequest, reader: TableReader
-) -> Iterator[Callable[[Connection], Dataset]]:
-    """Read an uploaded file in a process of its own, and give what stores its table."""
+    database: Database, name: str, source: BinaryIO, request: ImportRequest, reader: TableReader
+) -> Iterator[tuple[Database, Callable[[Connection], Dataset]]]:
+    """Read an uploaded file in a process of its own, and give what stores its table, and in which database."""
     check_name(name)
     with tempfile.TemporaryFile() as file:
         table = reader.read(source, file, request)
-        yield lambda connection: datasets.add_imported(connection, secrets.token_hex(10), name, table, file)
+        informed = blobs.put_ahead(database, blobs.FileContent(file, table.sha256, table.size_bytes))
+
+        def add(connection: Connection) -> Dataset:
+            added = datasets.add_imported(connection, secrets.token_hex(10), name, table, file)
+            audit.record(connection, Action.DATASET_UPLOADED, added.id, name=name, rows=added.rows)
+            return added
+
+        yield informed, add
 
 
 def change_dataset(
@@ -99,51 +113,8 @@ def change_dataset(
         if columns != dataset.columns and datasets.has_jobs(connection, dataset_id):
             raise DatasetHasJobs(dataset_id)
         datasets.change(connection, dataset_id, dataset.name if name is None else name, columns)
+        audit.record(connection, Action.DATASET_CHANGED, dataset_id, name=name, kinds=len(kinds))
         return datasets.get(connection, dataset_id)
-
-
-def add_builtin_datasets(database: Database) -> None:
-    """Store the built-in tables that are not stored yet; the article's are known by shape and read when needed."""
-    with database.read() as connection:
-        known = datasets.builtin_ids(connection)
-    for new in _builtin_datasets(known):
-        with database.write() as connection:
-            datasets.add(connection, new)
-
-
-def _builtin_datasets(known: set[str]) -> list[NewDataset]:
-    found = [
-        NewDataset(
-            id=table.name,
-            name=table.name,
-            builtin=True,
-            rows=table.train_rows + table.test_rows,
-            columns=table.columns,
-            content=None,
-            default_target=table.target,
-            official_test_rows=table.test_rows,
-        )
-        for table in ARTICLE_TABLES.values()
-        if table.name not in known
-    ]
-    missing = [name for name in SCIKIT_LEARN_TABLES if name not in known]
-    if missing:
-        from service.tables import parquet, profile, scikit_learn  # large, and needed once only
-
-        for name in reversed(missing):
-            table = scikit_learn.load(name)
-            found.append(
-                NewDataset(
-                    id=name,
-                    name=name,
-                    builtin=True,
-                    rows=table.num_rows,
-                    columns=profile.describe(table),
-                    content=parquet.encode(table),
-                    default_target=scikit_learn.TARGET,
-                )
-            )
-    return found
 
 
 def get_dataset(database: Database, dataset_id: str) -> Dataset:
@@ -162,6 +133,7 @@ def delete_dataset(database: Database, dataset_id: str) -> None:
     """Delete an upload that no unfinished job needs."""
     with database.write() as connection:
         datasets.remove(connection, dataset_id)
+        audit.record(connection, Action.DATASET_DELETED, dataset_id)
 
 
 def dataset_rows(

@@ -17,6 +17,8 @@ Made = TypeVar("Made")
 class KeyedRequest:
     """A request whose client has given it a key; ``sha256`` is of all that it asks for."""
 
+    owner: str
+    """Whose key it is: two owners may choose the same."""
     key: str
     sha256: str
 

@@ -41,7 +41,7 @@ def read_inputs(database: Database, serving: Serving, name: str, version: int) -
     Raises:
         UnknownModel, UnknownVersion: there is no such thing.
     """
-    serving.store_inputs()
+    serving.store_inputs(database.owner)
     with database.read() as connection:
         found = models.get_version(connection, name, version)
         records = inputs.read(connection, name, version)

@@ -4,14 +4,17 @@ import secrets
 import zlib
 from collections.abc import Callable
 
+from service.domain.audit import Action
 from service.domain.completion import CompletedSpec, complete_spec
 from service.domain.errors import DatasetIsGone, InvalidSpec, SplitNotDrawn, UnknownDataset, Violation
 from service.domain.jobs import EpochRecord, Event, Job, JobState, StoredSplit
 from service.domain.limits import Limits
+from service.domain.quotas import NO_QUOTAS, Quotas
 from service.domain.spec import JobSpec
-from service.storage import datasets, events, jobs, pages
+from service.storage import audit, datasets, events, jobs, pages
 from service.storage.database import Connection, Database
 from service.use_cases.idempotency import KeyedRequest, Outcome, StoredAnswer, once
+from service.use_cases.quotas import with_room
 
 
 def submit_job(database: Database, spec: JobSpec, limits: Limits) -> Job:
@@ -30,14 +33,16 @@ def submit_job_once(
     limits: Limits,
     request: KeyedRequest | None,
     answer: Callable[[Job], StoredAnswer],
+    quotas: Quotas = NO_QUOTAS,
 ) -> Outcome[Job]:
     """Submit a job, unless this request has been answered before.
 
     Raises:
         InvalidSpec: it does not fit its data set or the limits.
+        QuotaExceeded: its owner has no room for one more.
         IdempotencyKeyReused: another request came under this key.
     """
-    return once(database, request, lambda connection: _submit(connection, spec, limits), answer)
+    return once(database, request, with_room(quotas, lambda connection: _submit(connection, spec, limits)), answer)
 
 
 def _submit(connection: Connection, spec: JobSpec, limits: Limits) -> Job:
@@ -49,7 +54,9 @@ def _submit(connection: Connection, spec: JobSpec, limits: Limits) -> Job:
     job_id = secrets.token_hex(10)
     lint = [finding.to_dict() for finding in completed.findings]
     jobs.add(connection, job_id, completed.spec.model_dump(mode="json"), completed.warnings, lint=lint)
-    return jobs.get(connection, job_id)
+    submitted = jobs.get(connection, job_id)
+    audit.record(connection, Action.JOB_SUBMITTED, job_id, dataset=submitted.dataset_id, model=submitted.model_name)
+    return submitted
 
 
 def validate_job(database: Database, spec: JobSpec, limits: Limits) -> CompletedSpec:
@@ -103,6 +110,7 @@ def cancel_job(database: Database, job_id: str) -> Job:
     """Ask that a job ends without a model; one that is cancelled already stays so."""
     with database.write() as connection:
         jobs.request_cancel(connection, job_id)
+        audit.record(connection, Action.JOB_CANCELLED, job_id)
         return jobs.get(connection, job_id)
 
 
@@ -110,6 +118,7 @@ def pause_job(database: Database, job_id: str) -> Job:
     """Ask that a job stops for a while; its training goes on where it was when it is resumed."""
     with database.write() as connection:
         jobs.request_pause(connection, job_id)
+        audit.record(connection, Action.JOB_PAUSED, job_id)
         return jobs.get(connection, job_id)
 
 
@@ -117,11 +126,16 @@ def resume_job(database: Database, job_id: str) -> Job:
     """Put a paused job back in line; ring the doorbell after this returns."""
     with database.write() as connection:
         jobs.resume(connection, job_id)
+        audit.record(connection, Action.JOB_RESUMED, job_id)
         return jobs.get(connection, job_id)
 
 
 def retry_job_once(
-    database: Database, job_id: str, request: KeyedRequest | None, answer: Callable[[Job], StoredAnswer]
+    database: Database,
+    job_id: str,
+    request: KeyedRequest | None,
+    answer: Callable[[Job], StoredAnswer],
+    quotas: Quotas = NO_QUOTAS,
 ) -> Outcome[Job]:
     """Store a new job that goes on where a failed one was, unless this request has been answered before.
 
@@ -129,6 +143,7 @@ def retry_job_once(
         UnknownJob: there is none with this id.
         JobDidNotFail: it has not failed.
         DatasetIsGone: the data set that it needs has been deleted.
+        QuotaExceeded: its owner has no room for one more.
         IdempotencyKeyReused: another request came under this key.
     """
 
@@ -140,15 +155,17 @@ def retry_job_once(
         except UnknownDataset:
             raise DatasetIsGone(job_id, failed.dataset_id) from None
         jobs.retry(connection, job_id, new_id)
+        audit.record(connection, Action.JOB_RETRIED, new_id, retry_of=job_id)
         return jobs.get(connection, new_id)
 
-    return once(database, request, retry, answer)
+    return once(database, request, with_room(quotas, retry), answer)
 
 
 def delete_job(database: Database, job_id: str) -> None:
     """Delete a job that has ended; its model stays."""
     with database.write() as connection:
         jobs.remove(connection, job_id)
+        audit.record(connection, Action.JOB_DELETED, job_id)
 
 
 def job_events(database: Database, job_id: str, after: int, limit: int) -> tuple[JobState, list[Event]]:

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
+from service.domain.audit import Action
 from service.domain.model_errors import ModelNotReady, UnknownModel
 from service.domain.models import Alias, AliasChange, Model, ModelVersion
-from service.storage import aliases, jobs, models, pages
+from service.storage import aliases, audit, jobs, models, pages
 from service.storage.database import Connection, Database
 from service.use_cases.idempotency import KeyedRequest, Outcome, StoredAnswer, once
 
@@ -40,6 +41,7 @@ def delete_version(database: Database, name: str, version: int) -> None:
     """
     with database.write() as connection:
         models.remove(connection, name, version)
+        audit.record(connection, Action.VERSION_DELETED, f"{name}/{version}")
 
 
 def list_aliases(database: Database, name: str) -> list[Alias]:
@@ -68,6 +70,7 @@ def set_alias(database: Database, name: str, alias: str, version: int) -> AliasW
     """
     with database.write() as connection:
         aliases.put(connection, name, alias, version)
+        audit.record(connection, Action.ALIAS_SET, f"{name}/{alias}", version=version)
         return _with_history(connection, name, alias)
 
 
@@ -79,6 +82,7 @@ def remove_alias(database: Database, name: str, alias: str) -> None:
     """
     with database.write() as connection:
         aliases.remove(connection, name, alias)
+        audit.record(connection, Action.ALIAS_REMOVED, f"{name}/{alias}")
 
 
 def roll_back_alias_once(
@@ -98,7 +102,9 @@ def roll_back_alias_once(
 
     def roll_back(connection: Connection) -> AliasWithHistory:
         aliases.roll_back(connection, name, alias)
-        return _with_history(connection, name, alias)
+        found = _with_history(connection, name, alias)
+        audit.record(connection, Action.ALIAS_ROLLED_BACK, f"{name}/{alias}", version=found[0].version)
+        return found
 
     return once(database, request, roll_back, answer)
 

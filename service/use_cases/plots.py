@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any, Literal, TypeVar, get_args
 
-from service.domain.comparison_errors import UnknownPlot
+from service.domain.comparison_errors import NoPlotsHere, UnknownPlot
 from service.domain.curves import stride
 from service.domain.diagnostics import HeldOut
 from service.domain.errors import InvalidInput, Violation
@@ -68,8 +69,17 @@ class Subject:
     """Makes a figure of ``service.plots`` of the values, and imports it only then."""
 
 
+def are_drawn() -> bool:
+    """Whether this installation can draw; Matplotlib is looked for and not imported."""
+    return find_spec("matplotlib") is not None
+
+
 def planned(database: Database, form: PlotForm, subject: Subject) -> Plot:
-    """Plan a picture: read the fingerprint now, all else when it is drawn."""
+    """Plan a picture: read the fingerprint now, all else when it is drawn.
+
+    Raises:
+        NoPlotsHere: this installation cannot draw.
+    """
 
     def sha256(connection: Connection) -> str:
         shows = (DRAWN_BY, form, subject.what, subject.fingerprint(connection))
@@ -85,7 +95,10 @@ def planned(database: Database, form: PlotForm, subject: Subject) -> Plot:
         return Picture(render(made, form), of_these)
 
     with database.read() as connection:
-        return Plot(form, sha256(connection), draw)
+        plot = Plot(form, sha256(connection), draw)
+    if not are_drawn():
+        raise NoPlotsHere
+    return plot
 
 
 def known_plot(name: str, names: tuple[Name, ...]) -> Name:

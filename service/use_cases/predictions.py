@@ -2,16 +2,19 @@
 
 import secrets
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from service.domain.audit import Action
 from service.domain.errors import InvalidSpec, UnknownDataset, Violation
 from service.domain.models import ModelVersion
 from service.domain.prediction_completion import complete_prediction
 from service.domain.predictions import EvaluationSpec, PredictionJob, PredictionResult, PredictionSpec
-from service.storage import datasets, jobs, pages, predictions
+from service.domain.quotas import NO_QUOTAS, Quotas
+from service.storage import audit, datasets, jobs, pages, predictions
 from service.storage.database import Connection, Database
 from service.use_cases.idempotency import KeyedRequest, Outcome, StoredAnswer, once
 from service.use_cases.models import resolve_version
+from service.use_cases.quotas import with_room
 from service.use_cases.stored_files import copy_out
 
 
@@ -20,6 +23,7 @@ def submit_prediction_once(
     spec: PredictionSpec,
     request: KeyedRequest | None,
     answer: Callable[[PredictionJob], StoredAnswer],
+    quotas: Quotas = NO_QUOTAS,
 ) -> Outcome[PredictionJob]:
     """Complete a spec and store it as a queued job, unless this request has been answered before.
 
@@ -29,9 +33,10 @@ def submit_prediction_once(
         UnknownModel, UnknownVersion, UnknownAlias: there is no such thing.
         ModelNotReady: the first version is still being trained.
         InvalidSpec: the data set does not fit the model, or the result would be too large.
+        QuotaExceeded: its owner has no room for one more.
         IdempotencyKeyReused: another request came under this key.
     """
-    return once(database, request, lambda connection: _submit(connection, spec), answer)
+    return once(database, request, with_room(quotas, lambda connection: _submit(connection, spec)), answer)
 
 
 def submit_evaluation_once(
@@ -41,6 +46,7 @@ def submit_evaluation_once(
     spec: EvaluationSpec,
     request: KeyedRequest | None,
     answer: Callable[[PredictionJob], StoredAnswer],
+    quotas: Quotas = NO_QUOTAS,
 ) -> Outcome[PredictionJob]:
     """Store a prediction whose answers are held against the truth, unless this request has been answered before.
 
@@ -49,9 +55,11 @@ def submit_evaluation_once(
     Raises:
         UnknownModel, UnknownVersion: there is no such thing.
         InvalidSpec: the data set does not fit the model, or the result would be too large.
+        QuotaExceeded: its owner has no room for one more.
         IdempotencyKeyReused: another request came under this key.
     """
-    return once(database, request, lambda connection: _submit_evaluation(connection, name, version, spec), answer)
+    make = with_room(quotas, lambda connection: _submit_evaluation(connection, name, version, spec))
+    return once(database, request, make, answer)
 
 
 def get_prediction(database: Database, prediction_id: str) -> PredictionJob:
@@ -90,6 +98,7 @@ def cancel_prediction(database: Database, prediction_id: str) -> PredictionJob:
     """Ask that a prediction ends without a result; one that is cancelled already stays so."""
     with database.write() as connection:
         predictions.request_cancel(connection, prediction_id)
+        audit.record(connection, Action.PREDICTION_CANCELLED, prediction_id)
         return predictions.get(connection, prediction_id)
 
 
@@ -97,6 +106,7 @@ def delete_prediction(database: Database, prediction_id: str) -> None:
     """Delete a prediction that has ended, with its result."""
     with database.write() as connection:
         predictions.remove(connection, prediction_id)
+        audit.record(connection, Action.PREDICTION_DELETED, prediction_id)
 
 
 def _submit(connection: Connection, spec: PredictionSpec) -> PredictionJob:
@@ -120,4 +130,6 @@ def _store(connection: Connection, spec: PredictionSpec, version: ModelVersion) 
     prediction_id = secrets.token_hex(10)
     stored = completed.spec.model_dump(mode="json")
     predictions.add(connection, prediction_id, stored, dataset.rows, completed.warnings)
+    about: dict[str, Any] = {"model": version.name, "version": version.version, "dataset": dataset.id}
+    audit.record(connection, Action.PREDICTION_SUBMITTED, prediction_id, **about)
     return predictions.get(connection, prediction_id)

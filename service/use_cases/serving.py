@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.domain.counts import add
+from service.domain.durations import Durations
 from service.domain.errors import NotFound
 from service.domain.model_errors import UnknownModel
 from service.domain.models import ModelVersion
@@ -18,6 +19,7 @@ from service.inference.sessions import ServedNetwork
 from service.storage import aliases, blobs, inputs, models
 from service.storage.database import Connection, Database
 from service.storage.faults import DATABASE_DOWN, DATABASE_FAULTS
+from service.storage.object_store import ObjectStoreDown
 from service.use_cases.models import resolve_version
 
 logger = logging.getLogger(__name__)
@@ -29,15 +31,22 @@ DIGEST_SECONDS = 1.0
 """The pause between two digests of the input guard: one takes milliseconds, in which answers wait for Python's lock."""
 STORE_SECONDS = 5.0
 """The pause between two times that the counts of the input guard are stored."""
+FOLLOWER = "follower of models"
+"""What the log calls the thread."""
 
-Key = tuple[str, str | int | None]
-"""A model's name, and an alias, a version or None for the default."""
+Key = tuple[str, str, str | int | None]
+"""Whose model, its name, and an alias, a version or None for the default."""
+Name = tuple[str, str]
+"""Whose model, and its name: two owners' models of the same name are two models."""
+Numbered = tuple[str, str, int]
+"""Whose model, its name, and a version."""
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
 class Served:
     """A version that is in memory."""
 
+    owner: str
     version: ModelVersion
     network: ServedNetwork
     reader: RowReader
@@ -45,6 +54,15 @@ class Served:
     takes_numbers: bool
     """Whether a row is its own encoding: plain numbers, none of them missing."""
     used_at: float = field(default_factory=time.monotonic)
+    durations: dict[str, Durations] = field(default_factory=dict)
+    """How long its answers took: by the route of those that took the short way, and all others."""
+
+    def durations_of(self, route: str) -> Durations:
+        """Return what counts the answers of a route, or of all but the short ways where it is empty."""
+        durations = self.durations.get(route)
+        if durations is None:
+            durations = self.durations[route] = Durations()
+        return durations
 
     @property
     def width(self) -> int:
@@ -66,20 +84,21 @@ class Serving:
         ``on_look`` is called with every look at the registry, a few times a second.
         """
         self._on_look = on_look
-        self._database = database
+        self._database = database.for_everybody()
         self._memory_bytes = memory_bytes
         self._process = secrets.token_hex(8)
         # Requests read these without a lock; whoever changes them holds it.
         self._named: dict[Key, Served] = {}
-        self._loaded: dict[tuple[str, int], Served] = {}
-        self._revisions: dict[str, int] = {}
+        self._loaded: dict[Numbered, Served] = {}
+        self._revisions: dict[Name, int] = {}
         self._changing = threading.RLock()
         # Of versions that had to make room, what was counted is still to be stored.
-        self._gone: list[tuple[tuple[str, int], InputGuard]] = []
-        self._unstored: dict[tuple[str, int], tuple[dict[str, Any], dict[str, Any]]] = {}
+        self._gone: list[tuple[Numbered, InputGuard]] = []
+        self._unstored: dict[Numbered, tuple[dict[str, Any], dict[str, Any]]] = {}
         self._storing = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._hits = self._misses = self._loads = 0
 
     def start(self) -> None:
         """Load what aliases stand for, and begin to follow the registry."""
@@ -93,12 +112,15 @@ class Serving:
             self._thread.join(timeout=10)
             self._thread = None
 
-    def known(self, name: str, version: int | None = None, alias: str | None = None) -> Served | None:
-        """Return a version that is in memory, at once; None where it would have to be looked up."""
-        return self._named.get((name, alias if version is None else version))
+    def known(self, owner: str, name: str, version: int | None = None, alias: str | None = None) -> Served | None:
+        """Return an owner's version that is in memory, at once; None where it would have to be looked up."""
+        served = self._named.get((owner, name, alias if version is None else version))
+        if served is not None:
+            self._hits += 1
+        return served
 
-    def find(self, name: str, version: int | None = None, alias: str | None = None) -> Served:
-        """Return a version: by number, by alias, or the default where neither is given; loads it where needed.
+    def find(self, owner: str, name: str, version: int | None = None, alias: str | None = None) -> Served:
+        """Return an owner's version: by number, by alias, or the default where neither is given; loads it where needed.
 
         While the database is down, what is in memory still answers; the default is then the last known.
 
@@ -107,23 +129,24 @@ class Serving:
             ModelNotReady: the first version is still being trained.
             CorruptBlob: the stored graph is damaged.
         """
-        if served := self.known(name, version, alias):
+        if served := self.known(owner, name, version, alias):
             return served
-        key: Key = (name, alias if version is None else version)
+        key: Key = (owner, name, alias if version is None else version)
         with self._changing:
             if served := self._named.get(key):
                 return served
+            self._misses += 1
             try:
-                with self._database.read() as connection:
-                    revision = models.revisions(connection, [name]).get(name, 0)
-                    served = self._load(connection, resolve_version(connection, name, version, alias))
+                with self._database.owned_by(owner).read() as connection:
+                    revision = models.revision(connection, name) or 0
+                    served = self._load(connection, owner, resolve_version(connection, name, version, alias))
             except DATABASE_DOWN:
-                loaded = None if version is None else self._loaded.get((name, version))
+                loaded = None if version is None else self._loaded.get((owner, name, version))
                 if loaded is None:
                     raise
                 return loaded
             self._named[key] = served
-            self._revisions[name] = min(revision, self._revisions.get(name, revision))
+            self._revisions[owner, name] = min(revision, self._revisions.get((owner, name), revision))
             self._make_room(served)
             return served
 
@@ -137,34 +160,46 @@ class Serving:
             return blobs.get(connection, version.weights_sha256)
 
     def loaded(self) -> list[Served]:
-        """Return every version that is in memory."""
+        """Return every version that is in memory, whosever it is."""
         return list(self._loaded.values())
+
+    def lookups(self) -> tuple[int, int, int]:
+        """Return how often a version was asked for and was in memory, or was not, and how many were loaded."""
+        return self._hits, self._misses, self._loads
+
+    def loaded_of(self, owner: str, name: str | None = None) -> list[Served]:
+        """Return the versions of an owner that are in memory: of all models, or of one."""
+        return [served for served in self.loaded() if served.owner == owner and name in (None, served.version.name)]
 
     def follow(self) -> None:
         """Look once whether the registry has changed, and serve what it says now."""
-        names = {name for name, _ in [*list(self._named), *list(self._loaded)]}
+        names = {(owner, name) for owner, name, _ in [*list(self._named), *list(self._loaded)]}
         with self._database.read() as connection:
             revisions = models.revisions(connection, names)
-        for name in names:
-            if revisions.get(name) == self._revisions.get(name):
+        for owner, name in names:
+            if revisions.get((owner, name)) == self._revisions.get((owner, name)):
                 continue
             try:
-                self._renew(name)
+                self._renew(owner, name)
             except DATABASE_FAULTS:
                 raise
             except Exception:  # the others are followed all the same
                 logger.exception("changes of model %s could not be followed; trying again", name)
 
-    def store_inputs(self) -> None:
-        """Store what the input guards have counted since the last time."""
+    def store_inputs(self, owner: str | None = None) -> None:
+        """Store what the input guards have counted since the last time: of everybody's models, or of one owner's."""
+        database = self._database if owner is None else self._database.owned_by(owner)
         with self._storing:
             self._collect()
-            if not self._unstored:
+            stored = [key for key in self._unstored if owner in (None, key[0])]
+            if not stored:
                 return
-            with self._database.write() as connection:
-                for (name, version), (counts, recent) in self._unstored.items():
-                    inputs.record(connection, name, version, self._process, counts, recent)
-            self._unstored.clear()
+            with database.write() as connection:
+                for whose, name, version in stored:
+                    counts, recent = self._unstored[whose, name, version]
+                    inputs.record(connection, whose, name, version, self._process, counts, recent)
+            for key in stored:
+                del self._unstored[key]
 
     def _collect(self) -> None:
         """Put what is new to what is to be stored; it stays there until it has been."""
@@ -177,15 +212,14 @@ class Serving:
                 self._unstored[key] = (add(before, guard.news()), guard.recent.to_dict())
 
     def _run(self) -> None:
-        try:
+        with self._database.trouble.outlived(FOLLOWER):
             self._warm()
-        except DATABASE_FAULTS as error:
-            logger.warning("models could not be loaded before they are asked for: %s", error)
         digest_at = time.monotonic()
         store_at = digest_at + STORE_SECONDS
         while True:
             is_over = self._stop.wait(FOLLOW_SECONDS)
-            try:
+            # Without this thread nothing would follow the registry any more.
+            with self._database.trouble.outlived(FOLLOWER):
                 now = time.monotonic()
                 if is_over or now >= digest_at:
                     digest_at = now + DIGEST_SECONDS
@@ -196,31 +230,27 @@ class Serving:
                     store_at = now + STORE_SECONDS
                     self.store_inputs()
                 self.follow()
-            except DATABASE_FAULTS as error:
-                logger.debug("the registry does not answer: %s", error)  # the watch has said so once
-            except Exception:  # without this thread nothing would follow the registry any more
-                logger.exception("the registry could not be followed; trying again")
             if is_over:
                 return
 
     def _warm(self) -> None:
         """Load what aliases stand for, as far as there is room."""
         with self._database.read() as connection:
-            standing = aliases.by_model(connection, {name for name, _ in models.aliased(connection)})
-        for name, alias in ((name, alias) for name, others in standing.items() for alias in (None, *others)):
+            standing = aliases.of_everybody(connection)
+        for (owner, name), alias in ((model, alias) for model, others in standing.items() for alias in (None, *others)):
             if self._stop.is_set() or self._memory() >= self._memory_bytes:
                 return
             try:
-                self.find(name, alias=alias)
-            except Exception:  # a damaged one keeps no other from being loaded, and is answered 503 when asked for
-                logger.exception("model %s could not be loaded", name)
+                self.find(owner, name, alias=alias)
+            except Exception as error:  # noqa: BLE001  # one keeps no other from being loaded; who asks for it hears 503
+                _tell_not_loaded(name, error)
 
-    def _renew(self, name: str) -> None:
+    def _renew(self, owner: str, name: str) -> None:
         """Serve what a model's names stand for now; who is asked meanwhile still gets what they stood for."""
         with self._changing:
-            keys = [key for key in self._named if key[0] == name]
-            with self._database.read() as connection:
-                revision = models.revisions(connection, [name]).get(name)
+            keys = [key for key in self._named if key[:2] == (owner, name)]
+            with self._database.owned_by(owner).read() as connection:
+                revision = models.revision(connection, name)
                 found = {key: self._reload(connection, key) for key in keys}
                 existing = _existing(connection, name)
             for key, served in found.items():
@@ -231,38 +261,41 @@ class Serving:
             if served := max(filter(None, found.values()), key=lambda served: served.used_at, default=None):
                 self._make_room(served)
             if revision is None:
-                self._revisions.pop(name, None)
+                self._revisions.pop((owner, name), None)
             else:
-                self._revisions[name] = revision
+                self._revisions[owner, name] = revision
             # What only lost its names may still be asked for by its number.
-            for key in [key for key in self._loaded if key[0] == name and key[1] not in existing]:
-                del self._loaded[key]
+            gone = [key for key in self._loaded if key[:2] == (owner, name) and key[2] not in existing]
+            for numbered in gone:
+                del self._loaded[numbered]
 
     def _reload(self, connection: Connection, key: Key) -> Served | None:
-        name, word = key
+        owner, name, word = key
         version, alias = (word, None) if isinstance(word, int) else (None, word)
         try:
-            return self._load(connection, models.resolve(connection, name, version, alias))
+            return self._load(connection, owner, models.resolve(connection, name, version, alias))
         except NotFound:
             return None
         except DATABASE_FAULTS:
             raise
-        except Exception:  # whoever asks is told; the version before would be another answer than the registry's
-            logger.exception("model %s could not be loaded", name)
+        except Exception as error:  # noqa: BLE001  # whoever asks is told; the one before would be another answer
+            _tell_not_loaded(name, error)
             return None
 
-    def _load(self, connection: Connection, found: ModelVersion) -> Served:
-        served = self._loaded.get((found.name, found.version))
+    def _load(self, connection: Connection, owner: str, found: ModelVersion) -> Served:
+        served = self._loaded.get((owner, found.name, found.version))
         if served is None:
             network = ServedNetwork(models.onnx_file(connection, found.onnx_sha256))
             served = Served(
+                owner=owner,
                 version=found,
                 network=network,
                 reader=RowReader(found.inputs),
                 guard=_guard(found),
                 takes_numbers=all(encoder.is_plain for encoder in found.inputs.encoders),
             )
-            self._loaded[found.name, found.version] = served
+            self._loaded[owner, found.name, found.version] = served
+            self._loads += 1
         return served
 
     def _memory(self) -> int:
@@ -281,9 +314,17 @@ class Serving:
     def _let_go(self, served: Served) -> None:
         for name in [name for name, other in self._named.items() if other is served]:
             del self._named[name]
-        key = (served.version.name, served.version.version)
+        key = (served.owner, served.version.name, served.version.version)
         self._loaded.pop(key, None)
         self._gone.append((key, served.guard))
+
+
+def _tell_not_loaded(name: str, error: Exception) -> None:
+    """Write why a model could not be loaded; where its store is down, where we stood then tells nobody anything."""
+    if isinstance(error, ObjectStoreDown):
+        logger.warning("model %s could not be loaded, and is when it is asked for: %s", name, error)
+    else:
+        logger.error("model %s could not be loaded", name, exc_info=error)
 
 
 def _guard(version: ModelVersion) -> InputGuard:

@@ -15,6 +15,7 @@ from service.api.app import create_app
 from service.api.dependencies import Services
 from service.domain.jobs import EventKind, JobState
 from service.domain.limits import Limits
+from service.domain.owners import DEFAULT_OWNER
 from service.domain.spec import JobSpec
 from service.storage import events, tables
 from service.storage.database import Database
@@ -153,7 +154,7 @@ def outage(database: Database) -> Iterator[None]:
         aside, allow = url.set(database="postgres"), f"ALTER DATABASE {url.database} ALLOW_CONNECTIONS"
         end_all = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{url.database}'"
         stop, resume = [f"{allow} false", end_all], f"{allow} true"
-    other = Database(aside.render_as_string(hide_password=False))
+    other = Database(aside.render_as_string(hide_password=False)).owned_by(DEFAULT_OWNER)
     for statement in stop:
         with other.write() as connection:
             connection.execute(text(statement))

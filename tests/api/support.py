@@ -3,8 +3,11 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from shutil import copy
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 from onnx import TensorProto, helper
 from sqlalchemy import event
@@ -17,7 +20,7 @@ from service.storage.database import Database
 from tests.factories import measured, progress, saved_state
 
 JSON = {"Content-Type": "application/json"}
-IN_THEIR_OWN_TIME = ("serving", "sweeper")
+IN_THEIR_OWN_TIME = ("serving", "sweeper", "webhooks")
 """Threads of the service that ask the database, whatever else happens."""
 
 
@@ -46,6 +49,13 @@ def queries(database: Database) -> Iterator[list[str]]:
         yield asked
     finally:
         event.remove(database.engine, "before_cursor_execute", keep)
+
+
+def copied_database(stocked: Path, folders: pytest.TempPathFactory) -> Database:
+    """A copy of a SQLite file for all tests of a module; it opens sessions for the service itself."""
+    path = folders.mktemp("copied") / "selfnorm.db"
+    copy(stocked, path)
+    return Database(f"sqlite:///{path}")
 
 
 def submit(client: TestClient, **fields: Any) -> dict[str, Any]:

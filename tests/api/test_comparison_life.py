@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import event, func, select
 
 from service.domain.comparison_errors import ComparisonIsNotFinal
+from service.domain.owners import DEFAULT_OWNER
 from service.storage import comparisons as stored
 from service.storage import jobs, leases
 from service.storage.database import Connection, Database
@@ -182,6 +183,7 @@ class Watched(Database):
 
 def test_nobody_waits_for_the_end_of_a_cancel_of_many_jobs(client: TestClient, database_url: str) -> None:
     comparison, watched = submit(client), Watched(database_url)
+    watched.owner = DEFAULT_OWNER
     assert cancel_comparison(watched, comparison["id"]) is True
     watched.close()
     assert watched.alone == [True]
@@ -190,7 +192,7 @@ def test_nobody_waits_for_the_end_of_a_cancel_of_many_jobs(client: TestClient, d
 @contextmanager
 def deleted_before(database: Database, url: str, comparison_id: str, place: int) -> Iterator[list[str]]:
     """Delete a comparison, by another session, before the reading statement with this number, from 0."""
-    other, asked = Database(url), list[str]()
+    other, asked = Database(url).owned_by(DEFAULT_OWNER), list[str]()
 
     def look(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if connection.get_execution_options().get("writes") or not statement.startswith("SELECT"):

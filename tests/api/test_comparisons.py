@@ -11,6 +11,7 @@ from sqlalchemy import event, func, select, text
 
 from service.api.dependencies import Services
 from service.domain.jobs import JobState
+from service.domain.owners import DEFAULT_OWNER
 from service.storage import comparisons as stored
 from service.storage import datasets, jobs, outcomes
 from service.storage.database import Database
@@ -262,7 +263,7 @@ def test_data_set_that_changes_while_a_comparison_is_completed_is_looked_at_agai
 ) -> None:
     rows = "a,y\n" + "".join(f"{row},{row % 2}\n" for row in range(60))
     dataset = client.post("/datasets?name=mine", content=rows, headers={"Content-Type": "text/csv"}).json()["id"]
-    other = Database(database_url)
+    other = Database(database_url).owned_by(DEFAULT_OWNER)
 
     def meddle(_connection: Any, options: dict[str, Any]) -> None:
         if not options.get("writes"):

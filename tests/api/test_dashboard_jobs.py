@@ -235,7 +235,7 @@ def test_stream_ends_where_the_database_does_not_answer(broker_url: str) -> None
 
     async def told() -> list[bytes]:
         services = Services(down, Doorbell(broker_url))
-        return [piece async for piece in follow(services, Feeds(down), JobFilter(), 0)]
+        return [piece async for piece in follow(services, Feeds(), down, JobFilter(), 0)]
 
     assert asyncio.run(told()) == [b"retry: 1000\n\n"]
 

@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 
 from service.domain.diagnostics import Diagnosis
 from service.domain.jobs import Claim, Progress
+from service.domain.owners import DEFAULT_OWNER
 from service.domain.verdict import Verdict, judge
 from service.inference.diagnosis import Probe, fresh_layers, look
 from service.storage import diagnostics, leases
@@ -94,7 +95,7 @@ def test_event_is_told_once_and_looks_are_stored_once(client: TestClient, databa
     looked_at(database, job, 0, 1, gain=3.0)
     with database.write() as connection:
         again = diagnostics.read(connection, job)
-        held = Claim(job, 1, "w")
+        held = Claim(job, 1, "w", DEFAULT_OWNER)
         verdict = judge(None, again[-1], spec_of({"kind": "snn", "units": [20, 20]}))
         leases.record_looks(connection, held, again, [verdict])
     events = [event["event"] for event in client.get(f"/jobs/{job}/events").json()["items"]]
@@ -107,7 +108,7 @@ def test_retry_goes_on_with_the_verdict_up_to_its_checkpoint(client: TestClient,
     looked_at(database, job, 0, 1, 2, gain=3.0)
     seen = client.get(f"/jobs/{job}/diagnostics").json()
     with database.write() as connection:
-        held = Claim(job, 1, "w")
+        held = Claim(job, 1, "w", DEFAULT_OWNER)
         leases.record(connection, held, Progress(2, 0.5, None, None), 1, [], saved_state(2))
         leases.fail(connection, held, "out_of_memory", "too large")
     again = client.post(f"/jobs/{job}/retry").json()
@@ -119,7 +120,7 @@ def test_verdict_of_looks_that_do_not_count_any_more_is_taken_back(client: TestC
     job = submit(client, network={"kind": "snn", "hidden_layers": 2, "units": 400}, dataset="digits")["id"]
     looked_at(database, job, 0, 1, gain=3.0)
     with database.write() as connection:
-        leases.go_back(connection, Claim(job, 1, "w"), None, "damaged")
+        leases.go_back(connection, Claim(job, 1, "w", DEFAULT_OWNER), None, "damaged")
     assert [item["epoch"] for item in client.get(f"/jobs/{job}/diagnostics").json()["items"]] == [0]
     verdict = client.get(f"/jobs/{job}").json()["verdict"]
     assert verdict is None or verdict["epoch"] in (None, 0)

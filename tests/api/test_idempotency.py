@@ -18,6 +18,7 @@ from sqlalchemy import func, select, update
 from service.api.app import create_app
 from service.api.dependencies import RunningRequests, Services
 from service.api.imports import ImportQueue
+from service.domain.owners import DEFAULT_OWNER
 from service.storage import idempotency
 from service.storage.database import Connection, Database, database_time
 from service.storage.idempotency import KEPT_SECONDS, StoredAnswer
@@ -182,7 +183,7 @@ def test_refusals_are_not_kept(client: TestClient, database: Database) -> None:
 
 
 def test_what_fails_after_the_making_makes_nothing(database: Database) -> None:
-    request = KeyedRequest("key", "a" * 64)
+    request = KeyedRequest(DEFAULT_OWNER, "key", "a" * 64)
 
     answer = StoredAnswer(201, {"Location": "/x"}, b"\0\xff")
 

@@ -30,8 +30,8 @@ def test_metrics_count_rows_and_far_rows(client: TestClient, database: Database)
     register_model(database, name)
     client.post("/predict", json={"model": name, "instances": [[1, 2], [0, -100]]})
     lines = client.get("/metrics").text.splitlines()
-    assert f'selfnorm_prediction_rows_total{{model="{name}",version="1"}} 2.0' in lines
-    assert f'selfnorm_input_far_rows_total{{model="{name}",version="1"}} 1.0' in lines
+    assert f'selfnorm_prediction_rows_total{{model="{name}",owner="local",version="1"}} 2.0' in lines
+    assert f'selfnorm_input_far_rows_total{{model="{name}",owner="local",version="1"}} 1.0' in lines
     client.post("/predict", json={"model": name, "instances": [[1, 2]]})
     lines = client.get("/metrics").text.splitlines()
-    assert f'selfnorm_prediction_rows_total{{model="{name}",version="1"}} 3.0' in lines
+    assert f'selfnorm_prediction_rows_total{{model="{name}",owner="local",version="1"}} 3.0' in lines

@@ -99,6 +99,17 @@ def test_json_with_texts_has_a_smaller_bound_than_rows_of_numbers(client: TestCl
     assert "application/vnd.apache.arrow.stream" in answer["detail"]
 
 
+@pytest.mark.parametrize("path", ["/predict", "/invocations", "/v1/models/m:predict", "/v2/models/m/infer"])
+def test_crowd_of_short_rows_is_not_read(services: Services, database: Database, path: str) -> None:
+    register(database, mixed("m"))
+    content = b'{"instances":[' + b",".join([b'{"age":1}'] * 501_000) + b"]}"
+    with TestClient(create_app(replace(services, max_json_bytes=len(content)))) as client:
+        answer = client.post(path, content=content, headers=HEADERS)
+    assert answer.status_code == 413
+    most = "at most 800,000 arrays, 500,000 objects, or some of both are read at once"
+    assert f"the JSON holds 1 arrays and 501,001 objects; {most}" in answer.text
+
+
 def test_version_beside_an_alias_is_refused(client: TestClient, database: Database) -> None:
     register_model(database)
     assert "a version and an alias" in problem(ask(client, [[1, 2]], version=1, alias="production"), 422)["detail"]

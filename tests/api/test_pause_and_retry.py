@@ -6,6 +6,7 @@ from fastapi.testclient import TestClient
 from service.api.app import create_app
 from service.api.dependencies import Services
 from service.domain.jobs import Claim, EventKind, JobState
+from service.domain.owners import DEFAULT_OWNER
 from service.storage import datasets, leases
 from service.storage.database import Database
 from service.task_queue import Doorbell
@@ -196,7 +197,7 @@ def test_refused_retry_leaves_its_key_free(client: TestClient, database: Databas
     path = brought_to(client, database, JobState.RUNNING)
     problem(client.post(f"{path}/retry", headers=KEY), 409)
     with database.write() as connection:
-        leases.fail(connection, Claim(path.removeprefix("/jobs/"), 1, "w"), "worker_lost", "why")
+        leases.fail(connection, Claim(path.removeprefix("/jobs/"), 1, "w", DEFAULT_OWNER), "worker_lost", "why")
     answer = client.post(f"{path}/retry", headers=KEY)
     assert (answer.status_code, answer.headers.get("idempotent-replayed")) == (202, None)
 

@@ -6,7 +6,8 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 
 from service.api import errors
-from service.api.app import Entrance
+from service.api.entrance import Entrance
+from service.domain.limits import ConnectionBounds
 
 
 def application(body_seconds: float) -> FastAPI:
@@ -24,7 +25,7 @@ def application(body_seconds: float) -> FastAPI:
         max_body_bytes=limit,
         max_predict_bytes=limit,
         max_upload_bytes=limit,
-        body_seconds=body_seconds,
+        bounds=ConnectionBounds(body_seconds=body_seconds),
     )
     return app
 
@@ -46,9 +47,9 @@ async def half_a_body() -> Any:
     await asyncio.Event().wait()
 
 
-def test_body_of_a_prediction_that_does_not_come_is_given_up() -> None:
+def test_body_that_does_not_come_is_given_up() -> None:
     app = application(0.05)
-    for path in ("/predict", "/v2/models/m/infer", "/invocations"):
+    for path in ("/jobs", "/predict", "/v2/models/m/infer", "/invocations"):
         status, body = ask(app, path, half_a_body)
         answer = json.loads(body)
         assert status == 408

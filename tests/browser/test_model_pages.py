@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from service.domain.encoders import NumericEncoder
+from service.domain.owners import DEFAULT_OWNER
 from service.storage.database import Database
 from tests import served
 from tests.browser.axe import grave_violations
@@ -54,7 +55,7 @@ def house(service: Service) -> str:
 @pytest.fixture(scope="module")
 def registry(service: Service) -> Iterator[Database]:
     """The database of the service, for models made by hand: a training takes longer than all that is looked at here."""
-    database = Database(f"sqlite:///{service.data_dir / 'selfnorm.db'}")
+    database = Database(f"sqlite:///{service.data_dir / 'selfnorm.db'}").owned_by(DEFAULT_OWNER)
     yield database
     database.close()
 

@@ -12,6 +12,7 @@ from service.domain.jobs import (
     EventKind,
     JobState,
 )
+from service.domain.owners import DEFAULT_OWNER
 
 KEPT = 2
 Told = tuple[str, int | str | None]
@@ -79,7 +80,7 @@ class ModelJob:
         self.state, self.worker, self.has_expired = JobState.RUNNING, worker, False
         self.fence += 1
         self.tell(EventKind.STARTED, f"{self.fence} from {self.epochs}")
-        return Claim(self.id, self.fence, worker)
+        return Claim(self.id, self.fence, worker, DEFAULT_OWNER)
 
     def check(self, held: Claim) -> None:
         """Refuse a worker whose claim is no longer good."""

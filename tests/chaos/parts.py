@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests import canaries
 from tests.chaos.proxy import HOST
 from tests.processes import descendants
 from tests.servers import free_port, package_folder
@@ -81,7 +82,7 @@ class Part:
             self.process = subprocess.Popen(
                 launch,
                 cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **self.environment},
+                env={**canaries.ENVIRONMENT, **os.environ, "PYTHONPATH": str(ROOT), **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

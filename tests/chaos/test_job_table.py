@@ -29,6 +29,7 @@ from service.domain.jobs import (
     Progress,
     SavedState,
 )
+from service.domain.owners import DEFAULT_OWNER
 from service.storage import checkpoints, jobs, leases, losses, tables
 from service.storage.database import Database, database_time
 from tests.chaos.job_table import ModelJob, Refused, Told
@@ -49,7 +50,7 @@ KINDS = st.sampled_from([None, EventKind.HANDED_BACK])
 PICKS = st.integers(0, 999)
 MOST_JOBS = 3
 """Beside those that come of retries; with few jobs much happens to each of them."""
-NOBODYS = Claim("job-0", 1, "w1")
+NOBODYS = Claim("job-0", 1, "w1", DEFAULT_OWNER)
 
 _TABLES = select(tables.datasets.c.sha256).where(tables.datasets.c.sha256.is_not(None))
 
@@ -135,9 +136,9 @@ class JobTable(RuleBasedStateMachine):
     @rule(worker=WORKERS)
     def claim_next(self, worker: str) -> None:
         first = next((job for job in self.model.values() if job.is_claimable), None)
-        with self.database.read() as connection:
+        with self.database.for_everybody().read() as connection:
             assert leases.has_claimable(connection) == (first is not None)
-        with self.database.write() as connection:
+        with self.database.for_everybody().write() as connection:
             claimed = leases.claim_next(connection, worker)
         assert claimed == (None if first is None else first.claim(worker))
         self.claims += [claimed] if claimed else []
@@ -255,7 +256,7 @@ class JobTable(RuleBasedStateMachine):
             leases.hand_back(connection, worker)
         for job in self.model.values():
             if job.is_held and job.worker == worker:
-                job.leave(Claim(job.id, job.fence, worker), EventKind.HANDED_BACK)
+                job.leave(Claim(job.id, job.fence, worker, DEFAULT_OWNER), EventKind.HANDED_BACK)
 
     # What time does, and what is done about it.
 
@@ -322,7 +323,7 @@ class JobTable(RuleBasedStateMachine):
             job.clock_was_set_back = job.must_wait = False
         for job in expired:
             assert job.worker is not None
-            job.lose(Claim(job.id, job.fence, job.worker), EventKind.WORKER_LOST)
+            job.lose(Claim(job.id, job.fence, job.worker, DEFAULT_OWNER), EventKind.WORKER_LOST)
         self.check_pauses()
 
     # What must always hold.
@@ -389,7 +390,7 @@ class JobTable(RuleBasedStateMachine):
             self.take(held[0].id, "w1")
             if pick % 3 == 0:  # it is not its first worker
                 self.lose_once(self.claims[-1], EventKind.WORKER_LOST)
-        good = [Claim(job.id, job.fence, job.worker) for job in held if job.worker is not None]
+        good = [Claim(job.id, job.fence, job.worker, DEFAULT_OWNER) for job in held if job.worker is not None]
         chosen = good if good and pick % 4 else [*self.claims, NOBODYS]
         return chosen[pick // 4 % len(chosen)]
 
@@ -414,7 +415,7 @@ class JobTable(RuleBasedStateMachine):
         return self.model[job_id]
 
     def take(self, job_id: str, worker: str) -> None:
-        with self.database.write() as connection:
+        with self.database.for_everybody().write() as connection:
             claimed = leases.claim(connection, job_id, worker)
         job = self.model.get(job_id)
         assert claimed == (None if job is None else job.claim(worker))

@@ -16,8 +16,10 @@ from typing import Literal, TypeVar
 import httpx2 as httpx
 from redis import Redis
 
+from service.domain.owners import DEFAULT_OWNER
 from service.storage.database import Connection, Database
 from service.storage.faults import DATABASE_DOWN
+from tests import canaries
 from tests.chaos.parts import ROOT, Part, Supervisor, listens, postgresql, valkey, wait_until
 from tests.chaos.proxy import HOST, Proxy
 from tests.servers import free_port, public_folder
@@ -185,7 +187,7 @@ class Topology:
             self.url = f"{server}:{port}/selfnorm"
             self._service_url = f"{server}:{self.database_proxy.port}/selfnorm"
         wait_until(lambda: listens(self._broker_port), START_TIMEOUT_SECONDS, broker.log.read_text)
-        self.database = Database(self.url)
+        self.database = Database(self.url).owned_by(DEFAULT_OWNER)
         stack.callback(self.database.close)
 
     def _migrate(self) -> None:
@@ -233,9 +235,10 @@ class Topology:
         service = [*self.parts["api"], *self.parts["worker"]]
         late = [*_ended(service, signal.SIGTERM), *_ended(self.parts["broker"], signal.SIGTERM)]
         late += _ended(self.parts["database"], signal.SIGINT)  # which does not wait for its clients
-        return [
-            f"{name} did not end within {STOP_TIMEOUT_SECONDS} s of being asked" for name in late
-        ] + self._sweep_up()
+        return [f"{name} did not end within {STOP_TIMEOUT_SECONDS} s of being asked" for name in late] + [
+            *self._sweep_up(),
+            *canaries.spilled(*(part.log for parts in self.parts.values() for part in parts)),
+        ]
 
     def _sweep_up(self) -> list[str]:
         deadline = time.monotonic() + 5

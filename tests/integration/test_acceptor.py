@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from service.domain.owners import DEFAULT_OWNER
 from service.storage import aliases
 from service.storage.database import Database
 from tests.api_process import ApiProcess, api_process, memory_of
@@ -53,7 +55,7 @@ def shared(stocked_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     """A service that no test harms, with its database."""
     folder = tmp_path_factory.mktemp("several")
     path = stock(stocked_sqlite, folder)
-    database = Database(f"sqlite:///{path}")
+    database = Database(f"sqlite:///{path}").owned_by(DEFAULT_OWNER)
     with api_process(path, folder, **TWO) as running:
         wait_for_both(running)
         yield running, database
@@ -64,7 +66,7 @@ def shared(stocked_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 def stock(stocked_sqlite: Path, folder: Path) -> Path:
     path = folder / "selfnorm.db"
     copy(stocked_sqlite, path)
-    database = Database(f"sqlite:///{path}")
+    database = Database(f"sqlite:///{path}").owned_by(DEFAULT_OWNER)
     register(database, numbers("numbers", weight=2.0, spec=PLAIN), numbers("numbers", spec=PLAIN))
     register(database, numbers("counted", spec=PLAIN), numbers("watched", spec=PLAIN), slow("slow", spec=PLAIN))
     with database.write() as connection:
@@ -182,12 +184,32 @@ def test_metrics_are_those_of_both(shared: tuple[ApiProcess, Database]) -> None:
         wanted = {"selfnorm_prediction_rows_total": 12.0, "selfnorm_input_far_rows_total": 6.0}
         until(lambda: counted(api, "counted") == wanted)
         assert counted(api, "counted") == wanted  # whoever is asked
+        small = prediction({"model": "counted", "instances": [[1, 1]]})
+        for opened in both:
+            for _ in range(5):
+                assert opened.ask(small).status == 200  # by the short way
+        until(lambda: timed(api, "counted") == 6 + 10)
+        until(lambda: "selfnorm_api_processes 2.0" in metrics_of(api))
+
+
+def timed(api: ApiProcess, model: str) -> float:
+    """How many answers of a model have been timed."""
+    labels = f'model="{model}",owner="local",version="1"'
+    text = metrics_of(api)
+    found = re.search(rf"^selfnorm_prediction_duration_seconds_count{{{labels}}} (\S+)$", text, re.MULTILINE)
+    return 0.0 if found is None else float(found.group(1))
+
+
+def metrics_of(api: ApiProcess) -> str:
+    """Ask for them on a connection of its own, for a test may have closed the others."""
+    with connected(api.port) as connection:
+        return connection.ask(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").body.decode()
 
 
 def counted(api: ApiProcess, model: str) -> dict[str, float]:
-    with connected(api.port) as connection:
-        text = connection.ask(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").body.decode()
-    lines = re.findall(rf'^(selfnorm_\w+_rows_total){{model="{model}",version="1"}} (\S+)$', text, re.MULTILINE)
+    text = metrics_of(api)
+    labels = f'model="{model}",owner="local",version="1"'
+    lines = re.findall(rf"^(selfnorm_\w+_rows_total){{{labels}}} (\S+)$", text, re.MULTILINE)
     return {name: float(value) for name, value in lines}
 
 
@@ -199,7 +221,7 @@ def test_inputs_are_those_of_both(shared: tuple[ApiProcess, Database]) -> None:
             for _ in range(5):
                 opened.ask(row)
 
-        asked = b"GET /models/watched/versions/1/inputs HTTP/1.1\r\nHost: x\r\n\r\n"
+        asked = b"GET /models/watched/versions/1/inputs HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
         def found() -> tuple[int, int, dict[str, int], int]:
             with connected(api.port) as connection:
@@ -267,6 +289,39 @@ def _has_connection(pid: int, connection: RawConnection) -> bool:
         with suppress(OSError):
             held.add(os.readlink(link))
     return bool(sockets & held)
+
+
+def test_connections_that_stay_lose_no_request_when_their_processes_are_replaced(api: ApiProcess) -> None:
+    faults: list[str] = []
+    is_over = threading.Event()
+    answered: Counter[str] = Counter()
+
+    def ask() -> None:
+        while not is_over.is_set():
+            with connected(api.port) as connection:
+                while not is_over.wait(0.003):
+                    try:
+                        answer = connection.ask(ROW)
+                    except ConnectionError as error:
+                        faults.append(str(error))
+                        break
+                    answered[str(answer.header("x-request-id"))[:8]] += 1
+                    if answer.header("connection") == "close":
+                        break
+
+    clients = [threading.Thread(target=ask) for _ in range(10)]
+    for client in clients:
+        client.start()
+    until(lambda: len(answered) == 2)
+    for ending in parts(api):
+        os.kill(ending, signal.SIGTERM)
+        until(lambda ending=ending: ending not in parts(api) and len(parts(api)) == 2)  # type: ignore[misc]  # mypy cannot type a default
+        until(lambda: "selfnorm_api_processes 2.0" in api.client.get("/metrics").text)
+    until(lambda: len(answered) >= 3)
+    is_over.set()
+    for client in clients:
+        client.join()
+    assert faults == []
 
 
 def test_service_that_is_told_to_end_finishes_what_is_under_way(api: ApiProcess) -> None:

@@ -19,6 +19,7 @@ from service.domain.model_errors import (
     VersionHasAliases,
     VersionInUse,
 )
+from service.domain.owners import DEFAULT_OWNER
 from service.storage import aliases, blobs, models
 from service.storage.database import Connection, Database, database_time
 from service.storage.faults import DATABASE_DOWN
@@ -51,7 +52,9 @@ def back(database: Database, alias: str = "production") -> int | None:
 
 def revision(database: Database) -> int:
     with database.read() as connection:
-        return models.revisions(connection, ["m"])["m"]
+        found = models.revision(connection, "m")
+    assert found is not None
+    return found
 
 
 @pytest.fixture
@@ -110,8 +113,9 @@ def test_every_change_is_counted_and_nothing_else(three: Database) -> None:
         before = revision(three)
         do(three, what, *arguments)
         assert revision(three) == before + more, (what, arguments)
-    with three.read() as connection:
-        assert models.revisions(connection, ["m", "x"]).keys() == {"m"}
+    with three.for_everybody().read() as connection:
+        wanted = [(DEFAULT_OWNER, "m"), (DEFAULT_OWNER, "x"), ("another", "m")]
+        assert models.revisions(connection, wanted).keys() == {(DEFAULT_OWNER, "m")}
         assert models.revisions(connection, []) == {}
 
 
@@ -294,12 +298,11 @@ def test_what_was_counted_of_a_version_goes_with_it(database: Database) -> None:
         assert connection.execute(select(func.count()).select_from(input_statistics)).scalar_one() == 0
 
 
-def test_versions_that_aliases_stand_for_are_named_once(three: Database) -> None:
+def test_aliases_of_everybody_are_told_with_whose_they_are(three: Database) -> None:
     put(three, "production", 2)
     put(three, "canary", 2)
-    put(three, "old", 1)
-    with three.read() as connection:
-        assert models.aliased(connection) == [("m", 1), ("m", 2)]
+    with three.for_everybody().read() as connection:
+        assert aliases.of_everybody(connection) == {(DEFAULT_OWNER, "m"): ["canary", "production"]}
 
 
 def test_flips_at_once_leave_one_history(three: Database) -> None:
@@ -374,7 +377,7 @@ def test_flip_is_seen_whole_by_who_is_asked_meanwhile(three: Database) -> None:
 
 def test_version_that_a_session_uses_is_not_deleted_under_it(three: Database, database_url: str) -> None:
     """Whoever stores a prediction holds the version until it is stored."""
-    impatient = Database(database_url, patience_seconds=0.3)
+    impatient = Database(database_url, patience_seconds=0.3).owned_by(DEFAULT_OWNER)
     with three.write() as connection:
         models.resolve(connection, "m", 2, for_use=True)
         with pytest.raises(DATABASE_DOWN):

@@ -13,17 +13,24 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
+from service.api.app import create_app
+from service.api.dependencies import Services
 from service.backup import DATABASE_NAME, PARTIAL_NAME, NoBackup, make
 from service.domain.jobs import EventKind
+from service.domain.owners import DEFAULT_OWNER
 from service.storage import blobs, events, jobs, schema
 from service.storage.database import Database, sqlite_url
+from service.task_queue import Doorbell
 from tests import servers
 from tests.factories import stored_job
 from tests.processes import canonical, linux_only, rows_of, running
+from tests.served import numbers, register
 
 NETWORK = {"hidden_layers": 2, "units": 16}
 LONG = {"epochs": 1000, "early_stopping": None}
+NOWHERE = "redis://127.0.0.1:1/0"
 COMMAND = [sys.executable, "-m", "service.cli", "backup"]
 
 
@@ -63,7 +70,7 @@ def started(data_dir: Path, folder: Path) -> "subprocess.Popen[str]":
 
 
 def test_copy_of_a_moment_while_others_write(large_data_dir: Path, tmp_path: Path) -> None:
-    database = Database(sqlite_url(large_data_dir / DATABASE_NAME))
+    database = Database(sqlite_url(large_data_dir / DATABASE_NAME)).owned_by(DEFAULT_OWNER)
     over = threading.Event()
     written = []
 
@@ -170,6 +177,7 @@ def test_backup_that_is_killed_leaves_nothing_that_looks_like_one(large_data_dir
     assert make(large_data_dir, tmp_path / "another")["data set"] == 8
 
 
+@pytest.mark.usefixtures("stocked_postgresql")
 def test_postgresql_is_copied_and_brought_back_as_the_manual_says(postgresql_server: str, tmp_path: Path) -> None:
     manual = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
     found = re.search(r"postgresql:begin.*?```sh\n(.*?)```", manual, re.DOTALL)
@@ -178,11 +186,13 @@ def test_postgresql_is_copied_and_brought_back_as_the_manual_says(postgresql_ser
     server = postgresql_server.replace("+psycopg", "")
     script = found.group(1).replace("postgresql://user:password@host", server)
     assert server in script
-    original = Database(f"{postgresql_server}/selfnorm")
+    original = Database(f"{postgresql_server}/selfnorm").owned_by(DEFAULT_OWNER)
     subprocess.run(
         [programs / "createdb", "--template=stocked", f"--maintenance-db={server}/postgres", "selfnorm"], check=True
     )
     stored_job(original)
+    register(original, numbers("plain"))
+    before = served(original)
     environment = {**os.environ, "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(
         ["bash", "-euc", script],
@@ -194,13 +204,27 @@ def test_postgresql_is_copied_and_brought_back_as_the_manual_says(postgresql_ser
         env=environment,
     )
     assert done.returncode == 0, done.stderr
-    copy = Database(f"{postgresql_server}/selfnorm_restored")
+    copy = Database(f"{postgresql_server}/selfnorm_restored").owned_by(DEFAULT_OWNER)
     with copy.read() as connection:
         assert jobs.get(connection, "job-1").state == "queued"
         assert [event.kind for event in events.read(connection, "job-1")] == [EventKind.SUBMITTED]
     schema.check(copy)
+    assert served(copy) == before
     copy.close()
     original.close()
+
+
+def served(database: Database) -> list[bytes]:
+    """What a service on a database says of a model, of rows and of a file, byte for byte."""
+    rows = [[0.1, -2.5], [3.0, 4.0]]
+    services = Services(Database(database.engine.url.render_as_string()), Doorbell(NOWHERE))
+    with TestClient(create_app(services)) as client:
+        answers = [
+            client.post("/predict", json={"model": "plain", "instances": rows}),
+            *map(client.get, ("/datasets/digits/rows", "/models/plain/versions/1/files/model.onnx", "/models/plain")),
+        ]
+    assert [answer.status_code for answer in answers] == [200] * len(answers), [answer.text for answer in answers]
+    return [answer.content for answer in answers]
 
 
 @pytest.mark.timeout(600)

@@ -41,6 +41,7 @@ from service.client import (
     models,
     predictions,
     training,
+    webhooks,
 )
 from service.client.steps import Call, Listing
 from service.domain.jobs import EventKind, JobState
@@ -254,6 +255,9 @@ def test_every_route_that_takes_a_key_is_asked_with_one_and_none_is_left_out(cli
         *(predictions.submit(model="m"), predictions.get("1"), predictions.list_all(), predictions.cancel("1")),
         *(predictions.delete("1"), comparisons.submit(dataset="x"), comparisons.get("1"), comparisons.list_all()),
         *(comparisons.plot("1", "ranks"), comparisons.cancel("1"), comparisons.delete("1"), health.version()),
+        *(webhooks.create("https://x", []), webhooks.get("1"), webhooks.list_all(), webhooks.change("1")),
+        *(webhooks.rotate_secret("1"), webhooks.test("1"), webhooks.deliveries("1"), webhooks.retry("1", 1)),
+        webhooks.delete("1"),
     ]
     calls = [use.page(None) if isinstance(use, Listing) else use for use in uses]
     asked = {(call.exchange.method, call.exchange.path): call.creates for call in calls if isinstance(call, Call)}
@@ -270,6 +274,7 @@ def test_every_route_that_takes_a_key_is_asked_with_one_and_none_is_left_out(cli
         "/predict",
         "/predictions",
         "/comparisons",
+        "/webhooks",
         "/probe",
         "/version",
         "/readyz",

@@ -18,6 +18,7 @@ import httpx2 as httpx
 import pytest
 from sqlalchemy import text
 
+from service.domain.owners import DEFAULT_OWNER
 from service.storage import schema
 from service.storage.database import Database
 from service.storage.faults import DATABASE_DOWN
@@ -48,10 +49,12 @@ HALF_OPEN = 50
 PREDICT = json.dumps({"model": "m", "instances": [[0.1, 0.2], [1e-300, 3.0], [12345.678, -0.0]]}).encode()
 JSON = {"Content-Type": "application/json"}
 CSV = {"Content-Type": "text/csv"}
-SUBMISSION = b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 19\r\n\r\n"
+SUBMISSION = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 19\r\n\r\n"
 SUBMISSION += b'{"dataset": "iris"}'
 HALF_SENT = SUBMISSION[:-10]
-HALF_UPLOAD = b"POST /datasets HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nContent-Length: 1000\r\n\r\na,b\n1,"
+HALF_UPLOAD = (
+    b"POST /datasets HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\nContent-Length: 1000\r\n\r\na,b\n1,"
+)
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def server(private_server: PostgresqlServer) -> Iterator[PostgresqlServer]:
     url = f"{private_server.url}/postgres"
     execute(url, "DROP DATABASE IF EXISTS selfnorm WITH (FORCE)")
     execute(url, "CREATE DATABASE selfnorm")
-    database = Database(url_of(private_server))
+    database = Database(url_of(private_server)).owned_by(DEFAULT_OWNER)
     schema.upgrade(database)
     add_builtin_datasets(database)
     register_model(database)
@@ -130,7 +133,7 @@ def api(server: PostgresqlServer, tmp_path: Path) -> Iterator[ApiProcess]:
 def sqlite_file(stocked_sqlite: Path, tmp_path: Path) -> Path:
     path = tmp_path / "selfnorm.db"
     copy(stocked_sqlite, path)
-    database = Database(f"sqlite:///{path}")
+    database = Database(f"sqlite:///{path}").owned_by(DEFAULT_OWNER)
     register_model(database)
     database.close()
     return path
@@ -141,7 +144,7 @@ def url_of(server: PostgresqlServer) -> str:
 
 
 def execute(url: str, statement: str) -> None:
-    database = Database(url)
+    database = Database(url).owned_by(DEFAULT_OWNER)
     with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text(statement))
     database.close()
@@ -305,7 +308,7 @@ FOLLOW_SECONDS = 30.0
 
 
 def test_newest_version_is_the_last_known_while_the_database_is_down(server: PostgresqlServer, api: ApiProcess) -> None:
-    database = Database(url_of(server))
+    database = Database(url_of(server)).owned_by(DEFAULT_OWNER)
     assert api.client.post("/predict", content=PREDICT, headers=JSON).json()["version"] == 1
     register_model(database, job_id="j2", weight=2.0)
     deadline = time.monotonic() + FOLLOW_SECONDS
@@ -326,7 +329,7 @@ def test_lock_that_another_session_keeps_on_postgresql_is_503_in_time(
     server: PostgresqlServer, api: ApiProcess
 ) -> None:
     job = api.client.post("/jobs", json={"dataset": "iris"}).json()
-    database = Database(url_of(server))
+    database = Database(url_of(server)).owned_by(DEFAULT_OWNER)
     with database.write() as connection:  # as a worker that is frozen in the middle of one
         connection.execute(text("SELECT 1 FROM jobs WHERE id = :id FOR UPDATE"), {"id": job["id"]})
 
@@ -374,7 +377,7 @@ def test_guarantee_07_locked_sqlite_file_is_503_in_time_and_reading_goes_on(sqli
 
 
 def test_forty_threads_write_to_sqlite_one_after_the_other(sqlite_file: Path) -> None:
-    database = Database(f"sqlite:///{sqlite_file}", patience_seconds=60)
+    database = Database(f"sqlite:///{sqlite_file}", patience_seconds=60).owned_by(DEFAULT_OWNER)
     asking = itertools.count()
     turns: list[int] = []
 
@@ -396,7 +399,7 @@ def test_forty_threads_write_to_sqlite_one_after_the_other(sqlite_file: Path) ->
 
 def test_thread_that_waits_for_sqlite_does_not_keep_others_from_reading(sqlite_file: Path) -> None:
     patience_seconds = 5.0
-    database = Database(f"sqlite:///{sqlite_file}", patience_seconds)
+    database = Database(f"sqlite:///{sqlite_file}", patience_seconds).owned_by(DEFAULT_OWNER)
 
     def write(number: int) -> float:
         began = time.monotonic()
@@ -454,8 +457,8 @@ def test_guarantee_12_api_ends_in_time_with_half_open_clients(
 
 def half_requests(job_id: str) -> dict[bytes, dict[str, set[bytes]]]:
     """Requests that are under way without end, and how each is answered when the process ends all the same."""
-    wait = f"GET /jobs/{job_id}?wait=60 HTTP/1.1\r\nHost: x\r\n\r\n".encode()
-    events = f"GET /jobs/{job_id}/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n".encode()
+    wait = f"GET /jobs/{job_id}?wait=60 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    events = f"GET /jobs/{job_id}/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n".encode()
     nothing, well, refused = {b""}, {b"HTTP/1.1 200"}, {b"HTTP/1.1 503"}
     return {
         HALF_SENT[:10]: {"well": nothing, "frozen": nothing},
@@ -471,7 +474,7 @@ def wait_until_taken(api: ApiProcess, streams: list[socket.socket]) -> None:
     """Wait until every connection that was made by now has been taken, and every stream has begun."""
     for stream in streams:
         assert stream.recv(1, socket.MSG_PEEK)
-    assert received(connected(api, b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+    assert received(connected(api, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
 
 
 def connected(api: ApiProcess, start: bytes) -> socket.socket:

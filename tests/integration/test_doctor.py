@@ -47,7 +47,7 @@ from tests.stopwatch import stopwatch
 
 NOWHERE = "redis://127.0.0.1:1/0"
 OF_SQLITE = ["database", "file", "integrity", "disk"]
-OF_BOTH = ["migrations", "clock", "workers", "queue", "leases", "times", "stops", "losses", "broker"]
+OF_BOTH = ["migrations", "clock", "workers", "queue", "leases", "times", "stops", "losses", "store", "broker"]
 
 
 def findings(database_url: str, broker_url: str = NOWHERE) -> dict[str, Check]:

@@ -70,6 +70,20 @@ def speaking_to(output: Path, data_dir: Path) -> Iterator[Service]:
         assert alive(below) == []
 
 
+def open_to_others(folder: Path) -> list[str]:
+    """What another user could read or write, the folder itself among it."""
+    return [path.name for path in (folder, *folder.rglob("*")) if path.lstat().st_mode & 0o077]
+
+
+def test_folder_that_is_made_is_open_to_nobody_else_and_one_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
+    made, there = tmp_path / "made", tmp_path / "there"
+    there.mkdir(0o755)
+    for folder in (made, there):
+        with locked(folder):
+            pass
+    assert [folder.stat().st_mode & 0o777 for folder in (made, there)] == [0o700, 0o755]
+
+
 def kill_broker(service: Service) -> None:
     [broker] = service.children("valkey-server")
     os.kill(broker, signal.SIGKILL)
@@ -96,6 +110,9 @@ def test_one_command_trains_serves_survives_and_remembers(tmp_path: Path) -> Non
         assert service.wait_for(line["id"])["state"] == "succeeded"
         [value] = service.post("/predict", model="line", instances=[[50]])["predictions"]
         assert value == pytest.approx(101, abs=20)
+
+        # What lies in the folder is nobody else's to read.
+        assert open_to_others(data_dir) == []
 
         # A second service on the same folder is refused.
         second = subprocess.run(command(data_dir), capture_output=True, text=True, timeout=60, check=False)

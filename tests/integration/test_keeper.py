@@ -17,12 +17,15 @@ from typing import Any
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
+from service.domain.datasets import ARTICLE_TABLES, SCIKIT_LEARN_TABLES
 from service.domain.jobs import EventKind, Job, JobState
+from service.domain.owners import DEFAULT_OWNER
 from service.domain.workers import WorkerState
-from service.storage import checkpoints, events, jobs, workers
+from service.storage import checkpoints, datasets, events, jobs, workers
 from service.storage.database import Database, sqlite_url
+from service.storage.tables import datasets as dataset_table
 from service.storage.tables import jobs as job_table
 from service.task_queue import Doorbell, create_celery
 from tests.factories import stored_job
@@ -299,6 +302,42 @@ def test_training_that_takes_too_much_memory_fails_its_job(sqlite_database: Data
     assert "0.2 GiB are allowed here (SELFNORM_TRAINING_MEMORY_BYTES)" in job.error_detail
 
 
+def test_training_that_takes_too_much_time_fails_its_job(sqlite_database: Database, tmp_path: Path) -> None:
+    stored_job(sqlite_database, **ENDLESS)
+    with working(sqlite_database, tmp_path, NOBODY, is_ready=False, SELFNORM_TRAINING_SECONDS="1") as worker:
+        wait_until(lambda: read(sqlite_database).state.is_final, 60, worker.said)
+    job = read(sqlite_database)
+    assert (job.state, job.error_code, job.attempts) == (JobState.FAILED, "out_of_time", 1)
+    assert job.error_detail is not None
+    assert "more than 1 s at a stretch, which is all that is allowed (SELFNORM_TRAINING_SECONDS)" in job.error_detail
+
+
+def test_worker_stores_the_built_in_tables_that_nobody_could(sqlite_database: Database, tmp_path: Path) -> None:
+    with sqlite_database.write() as connection:
+        connection.execute(delete(dataset_table).where(dataset_table.c.id.in_(SCIKIT_LEARN_TABLES)))
+    with working(sqlite_database, tmp_path, NOBODY), sqlite_database.read() as connection:
+        assert {*SCIKIT_LEARN_TABLES, *ARTICLE_TABLES} == datasets.builtin_ids(connection)
+        assert datasets.get(connection, "iris").rows == 150
+
+
+def test_health_file_is_touched_while_the_training_process_speaks_and_not_while_it_is_frozen(
+    sqlite_database: Database, tmp_path: Path
+) -> None:
+    file = tmp_path / "alive"
+    with working(sqlite_database, tmp_path, NOBODY, is_ready=False, SELFNORM_HEALTH_FILE=str(file)) as worker:
+        wait_until(file.exists, 60, worker.said)
+        first = file.stat().st_mtime_ns
+        wait_until(lambda: file.stat().st_mtime_ns > first, 60, worker.said)
+        [trainer] = worker.trainers()
+        os.kill(trainer, signal.SIGSTOP)
+        time.sleep(0.5)  # for what it has just said
+        frozen = file.stat().st_mtime_ns
+        time.sleep(2.5)
+        assert file.stat().st_mtime_ns == frozen
+        os.kill(trainer, signal.SIGCONT)
+        wait_until(lambda: file.stat().st_mtime_ns > frozen, 60, worker.said)
+
+
 def test_training_process_that_never_gets_ready_is_replaced(sqlite_database: Database, tmp_path: Path) -> None:
     (tmp_path / "keras.py").write_text("import time\ntime.sleep(600)\n")  # it is found first
     with keeping(sqlite_database, tmp_path, NOBODY, {"start_seconds": 3}, PYTHONPATH=str(tmp_path)) as worker:
@@ -390,7 +429,8 @@ def deaf_and_frozen(
     with ExitStack() as stack:
         folders = [tmp_path_factory.mktemp(name) for name in ("deaf", "frozen")]
         databases = [
-            Database(sqlite_url(Path(shutil.copy(stocked_sqlite, folder / "selfnorm.db")))) for folder in folders
+            Database(sqlite_url(Path(shutil.copy(stocked_sqlite, folder / "selfnorm.db")))).owned_by(DEFAULT_OWNER)
+            for folder in folders
         ]
         broker = Broker(folders[0])
         broker.start()

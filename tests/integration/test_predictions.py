@@ -14,6 +14,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
+from service.domain.owners import DEFAULT_OWNER
 from service.storage.database import Database
 from tests.predictions import register
 from tests.processes import Service, linux_only, running
@@ -31,7 +32,7 @@ NUMBERS = {name: np.random.default_rng(place).normal(size=ROWS).round(6) for pla
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with running(tmp_path_factory.mktemp("service") / "data") as started:
-        with closing(Database(f"sqlite:///{started.data_dir / 'selfnorm.db'}")) as database:
+        with closing(Database(f"sqlite:///{started.data_dir / 'selfnorm.db'}").owned_by(DEFAULT_OWNER)) as database:
             register(database, "heavy", is_heavy=True)
         yield started
 

@@ -17,15 +17,18 @@ from sqlalchemy import delete, select, text, update
 from service.api.answers import to_json
 from service.domain.errors import CorruptBlob
 from service.domain.model_errors import ModelNotReady, UnknownAlias, UnknownModel, UnknownVersion
+from service.domain.owners import DEFAULT_OWNER
 from service.storage import aliases, inputs, models
 from service.storage.database import Database, database_time
 from service.storage.faults import DATABASE_DOWN, DATABASE_FAULTS
-from service.storage.tables import blob_parts, input_statistics, model_versions
+from service.storage.object_store import ObjectStore, ObjectStoreDown
+from service.storage.tables import blob_parts, blobs, input_statistics, model_versions
 from service.use_cases.inputs import read_inputs
 from service.use_cases.predict import answer
 from service.use_cases.serving import Served, Serving
 from tests.factories import stored_job
 from tests.served import classifier, mixed, numbers, register
+from tests.servers import free_port
 
 PATIENCE_SECONDS = 60
 THREADS = 16
@@ -34,7 +37,7 @@ THREADS = 16
 @contextmanager
 def following(url: str, **options: Any) -> Iterator[Serving]:
     """What another process would be: its own connection, its own memory, its own thread."""
-    database = Database(url)
+    database = Database(url).owned_by(DEFAULT_OWNER)
     serving = Serving(database, **options)
     serving.start()
     try:
@@ -72,12 +75,12 @@ def serving(database: Database) -> Serving:
 
 def test_versions_are_loaded_when_they_are_first_asked_for(database: Database, serving: Serving) -> None:
     register(database, numbers("m"), numbers("m", weight=2.0), numbers("other"))
-    assert serving.known("m") is None
+    assert serving.known(DEFAULT_OWNER, "m") is None
     assert serving.loaded() == []
-    assert ask(serving.find("m", 1), [1, 2]) == [3.0]
+    assert ask(serving.find(DEFAULT_OWNER, "m", 1), [1, 2]) == [3.0]
     assert numbers_of(serving) == {("m", 1)}
-    newest = serving.find("m")
-    assert (newest, newest) == (serving.known("m"), serving.find("m", 2))
+    newest = serving.find(DEFAULT_OWNER, "m")
+    assert (newest, newest) == (serving.known(DEFAULT_OWNER, "m"), serving.find(DEFAULT_OWNER, "m", 2))
     assert ask(newest, [1, 2]) == [6.0]
     assert numbers_of(serving) == {("m", 1), ("m", 2)}
 
@@ -85,26 +88,26 @@ def test_versions_are_loaded_when_they_are_first_asked_for(database: Database, s
 def test_what_there_is_not_is_said(database: Database, serving: Serving) -> None:
     register(database, numbers("m"))
     with pytest.raises(UnknownModel):
-        serving.find("x")
+        serving.find(DEFAULT_OWNER, "x")
     with pytest.raises(UnknownVersion):
-        serving.find("m", 2)
+        serving.find(DEFAULT_OWNER, "m", 2)
     with pytest.raises(UnknownAlias):
-        serving.find("m", alias="production")
+        serving.find(DEFAULT_OWNER, "m", alias="production")
     job_id = stored_job(database, model="waiting")
     with pytest.raises(ModelNotReady, match=job_id):
-        serving.find("waiting")
+        serving.find(DEFAULT_OWNER, "waiting")
     assert serving.loaded() == []
 
 
 def test_default_is_what_production_stands_for_or_else_the_newest(database: Database, serving: Serving) -> None:
     register(database, numbers("m"), numbers("m"), numbers("m"))
-    assert serving.find("m").version.version == 3
+    assert serving.find(DEFAULT_OWNER, "m").version.version == 3
     put(database, "production", 2)
     put(database, "canary", 1)
     serving.follow()
-    assert serving.find("m").version.version == 2
-    assert serving.find("m", alias="canary").version.version == 1
-    assert serving.find("m", alias="production") is serving.find("m")
+    assert serving.find(DEFAULT_OWNER, "m").version.version == 2
+    assert serving.find(DEFAULT_OWNER, "m", alias="canary").version.version == 1
+    assert serving.find(DEFAULT_OWNER, "m", alias="production") is serving.find(DEFAULT_OWNER, "m")
 
 
 def test_every_process_follows_the_registry_without_being_restarted(database: Database, database_url: str) -> None:
@@ -115,7 +118,7 @@ def test_every_process_follows_the_registry_without_being_restarted(database: Da
 
         def serve(version: int | None) -> bool:
             """Whether both serve a version, or nothing, as the default."""
-            known = [serving.known("m") for serving in both]
+            known = [serving.known(DEFAULT_OWNER, "m") for serving in both]
             return [found and found.version.version for found in known] == [version, version]
 
         until(lambda: serve(1))
@@ -135,7 +138,7 @@ def test_every_process_follows_the_registry_without_being_restarted(database: Da
         until(lambda: not any(("m", 3) in numbers_of(serving) for serving in both))
         for serving in both:
             with pytest.raises(UnknownVersion):
-                serving.find("m", 3)
+                serving.find(DEFAULT_OWNER, "m", 3)
 
 
 def test_no_other_version_answers_while_an_alias_moves(database: Database, database_url: str) -> None:
@@ -144,16 +147,18 @@ def test_no_other_version_answers_while_an_alias_moves(database: Database, datab
     wrong: list[float] = []
     over = threading.Event()
     with following(database_url) as serving, ThreadPoolExecutor(4) as pool:
-        until(lambda: serving.known("m") is not None)
+        until(lambda: serving.known(DEFAULT_OWNER, "m") is not None)
 
         def ask_on() -> None:
             while not over.is_set():
-                wrong.extend(value for value in ask(serving.find("m"), [1, 1]) if value not in (2.0, 4.0))
+                wrong.extend(
+                    value for value in ask(serving.find(DEFAULT_OWNER, "m"), [1, 1]) if value not in (2.0, 4.0)
+                )
 
         asking = [pool.submit(ask_on) for _ in range(4)]
         for version in (2, 1, 2, 1, 2):
             put(database, "production", version)
-            until(lambda version=version: serving.find("m").version.version == version)  # type: ignore[misc]  # mypy cannot type a default
+            until(lambda version=version: serving.find(DEFAULT_OWNER, "m").version.version == version)  # type: ignore[misc]  # mypy cannot type a default
         over.set()
         for asked in asking:
             asked.result()
@@ -163,11 +168,11 @@ def test_no_other_version_answers_while_an_alias_moves(database: Database, datab
 def test_deleted_version_is_forgotten_even_where_no_name_leads_to_it(database: Database, serving: Serving) -> None:
     register(database, numbers("m"), numbers("m"))
     put(database, "canary", 1)
-    serving.find("m", alias="canary")
+    serving.find(DEFAULT_OWNER, "m", alias="canary")
     with database.write() as connection:
         aliases.remove(connection, "m", "canary")
     serving.follow()
-    assert serving.known("m", alias="canary") is None
+    assert serving.known(DEFAULT_OWNER, "m", alias="canary") is None
     with database.write() as connection:
         models.remove(connection, "m", 1)
     serving.follow()
@@ -182,9 +187,11 @@ def test_aliased_versions_are_warm_before_anybody_asks(database: Database, datab
     _damage(database, "damaged", 1)
     with following(database_url) as serving:
         until(lambda: numbers_of(serving) == {("m", 1), ("m", 2)})
-        until(lambda: None not in (serving.known("m"), serving.known("m", alias="canary")))
+        until(
+            lambda: None not in (serving.known(DEFAULT_OWNER, "m"), serving.known(DEFAULT_OWNER, "m", alias="canary"))
+        )
         with pytest.raises(CorruptBlob):
-            serving.find("damaged")
+            serving.find(DEFAULT_OWNER, "damaged")
 
 
 def test_what_is_in_memory_answers_while_the_database_is_down(
@@ -193,21 +200,21 @@ def test_what_is_in_memory_answers_while_the_database_is_down(
     register(database, numbers("m"), numbers("m", weight=2.0), numbers("cold"))
     put(database, "canary", 1)
     serving = Serving(database)
-    assert ask(serving.find("m"), [1, 1]) == [4.0]
-    assert ask(serving.find("m", alias="canary"), [1, 1]) == [2.0]
+    assert ask(serving.find(DEFAULT_OWNER, "m"), [1, 1]) == [4.0]
+    assert ask(serving.find(DEFAULT_OWNER, "m", alias="canary"), [1, 1]) == [2.0]
     with _down(database, database_url, tmp_path, request):
         with pytest.raises(DATABASE_DOWN):
             serving.follow()
         with pytest.raises(DATABASE_DOWN):
             serving.store_inputs()
-        assert ask(serving.find("m"), [1, 1]) == [4.0]
-        assert ask(serving.find("m", alias="canary"), [1, 1]) == [2.0]
-        assert ask(serving.find("m", 1), [1, 1]) == [2.0]  # never asked for by its number before
+        assert ask(serving.find(DEFAULT_OWNER, "m"), [1, 1]) == [4.0]
+        assert ask(serving.find(DEFAULT_OWNER, "m", alias="canary"), [1, 1]) == [2.0]
+        assert ask(serving.find(DEFAULT_OWNER, "m", 1), [1, 1]) == [2.0]  # never asked for by its number before
         with pytest.raises(DATABASE_DOWN):
-            serving.find("cold")
+            serving.find(DEFAULT_OWNER, "cold")
     put(database, "production", 1)
     serving.follow()
-    assert ask(serving.find("m"), [1, 1]) == [2.0]
+    assert ask(serving.find(DEFAULT_OWNER, "m"), [1, 1]) == [2.0]
     report = read_inputs(database, serving, "m", 1)
     assert report.rows == 4  # those of the time when nothing could be stored among them
 
@@ -217,32 +224,67 @@ def test_version_that_is_damaged_is_an_alarm_and_keeps_nobody_else_back(database
     for number, name in enumerate(names):
         register(database, numbers(name), numbers(name, weight=10.0 + number))
         put(database, "production", 1, name)
-        serving.find(name)
+        serving.find(DEFAULT_OWNER, name)
     for name in names:
         put(database, "production", 2, name)
     _damage(database, "m3", 2)
     serving.follow()
     for number, name in enumerate(names):
         if name != "m3":
-            assert ask(serving.find(name), [1, 1]) == [20.0 + 2 * number]
+            assert ask(serving.find(DEFAULT_OWNER, name), [1, 1]) == [20.0 + 2 * number]
     with pytest.raises(CorruptBlob):
-        serving.find("m3")
+        serving.find(DEFAULT_OWNER, "m3")
     put(database, "production", 1, "m3")
     serving.follow()
-    assert ask(serving.find("m3"), [1, 1]) == [2.0]
+    assert ask(serving.find(DEFAULT_OWNER, "m3"), [1, 1]) == [2.0]
+
+
+def test_store_that_is_down_is_told_once_and_without_a_traceback(
+    sqlite_database: Database, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    database = sqlite_database
+    register(database, numbers("m"), numbers("m", weight=2.0))
+    put(database, "production", 1)
+    _put_away(database, 2)
+    nowhere = ObjectStore(f"s3://b/x?region=us-east-1&endpoint=http://127.0.0.1:{free_port()}", request_seconds=0.3)
+    far = Database(database.engine.url.render_as_string(), store=nowhere)
+    serving = Serving(far)
+    serving.find(DEFAULT_OWNER, "m")
+    put(database, "production", 2)
+    for _ in range(3):
+        serving.follow()
+    with pytest.raises(ObjectStoreDown):
+        serving.find(DEFAULT_OWNER, "m")
+    told = [record for record in caplog.records if "could not be loaded" in record.getMessage()]
+    assert [(record.levelname, record.exc_info) for record in told] == [("WARNING", None)]
+    put(database, "production", 1)
+    serving.follow()
+    assert serving.find(DEFAULT_OWNER, "m").version.version == 1
+    far.close()
+
+
+def _put_away(database: Database, version: int) -> None:
+    """Let the graph of a version be in an object store."""
+    with database.write() as connection:
+        of_it = select(model_versions.c.onnx_sha256).where(model_versions.c.version == version)
+        sha256 = connection.execute(of_it).scalar_one()
+        connection.execute(delete(blob_parts).where(blob_parts.c.sha256 == sha256))
+        connection.execute(update(blobs).where(blobs.c.sha256 == sha256).values(object_key="k"))
 
 
 def test_least_recently_used_makes_room_and_is_loaded_again(database: Database) -> None:
     register(database, numbers("a"), numbers("b"), numbers("c"))
-    size = Serving(database).find("a").network.memory_bytes
+    size = Serving(database).find(DEFAULT_OWNER, "a").network.memory_bytes
     serving = Serving(database, memory_bytes=int(2.5 * size))
     for name in "abab":
-        ask(serving.find(name), [1, 1])
-    ask(serving.find("a"), [1, 1])
-    ask(serving.find("c"), [1, 1])
+        ask(serving.find(DEFAULT_OWNER, name), [1, 1])
+    ask(serving.find(DEFAULT_OWNER, "a"), [1, 1])
+    ask(serving.find(DEFAULT_OWNER, "c"), [1, 1])
     assert numbers_of(serving) == {("a", 1), ("c", 1)}
-    assert serving.known("b") is None
-    assert ask(serving.find("b"), [1, 1]) == [2.0]
+    assert serving.known(DEFAULT_OWNER, "b") is None
+    assert ask(serving.find(DEFAULT_OWNER, "b"), [1, 1]) == [2.0]
     assert numbers_of(serving) == {("b", 1), ("c", 1)}
 
 
@@ -250,18 +292,18 @@ def test_one_that_is_larger_than_all_room_is_served_alone(database: Database) ->
     register(database, numbers("a"), numbers("b"))
     serving = Serving(database, memory_bytes=0)
     for name in "abba":
-        assert ask(serving.find(name), [1, 1]) == [2.0]
+        assert ask(serving.find(DEFAULT_OWNER, name), [1, 1]) == [2.0]
         assert numbers_of(serving) == {(name, 1)}
 
 
 def test_what_has_made_room_is_let_go_of_whoever_answered_with_it(database: Database) -> None:
     register(database, classifier("a"), numbers("b"))
     serving = Serving(database, memory_bytes=0)
-    found = serving.find("a")
+    found = serving.find(DEFAULT_OWNER, "a")
     to_json(found, answer(found, found.reader.check([[1, 1, 1, 1]])).values)
     gone = weakref.ref(found)
     del found
-    serving.find("b")
+    serving.find(DEFAULT_OWNER, "b")
     gc.collect()
     assert gone() is None
 
@@ -270,18 +312,18 @@ def test_names_and_memory_agree_after_changes_for_which_there_is_not_room_enough
     register(database, numbers("m"), numbers("m", weight=2.0), numbers("m", weight=3.0))
     for alias in ("production", "canary", "old"):
         put(database, alias, 1)
-    size = Serving(database).find("m").network.memory_bytes
+    size = Serving(database).find(DEFAULT_OWNER, "m").network.memory_bytes
     serving = Serving(database, memory_bytes=int(1.5 * size))
     names = (None, "canary", "old")
     for name in names:
-        serving.find("m", alias=name)
+        serving.find(DEFAULT_OWNER, "m", alias=name)
     put(database, "production", 2)
     put(database, "canary", 3)
     serving.follow()
     assert len(serving.loaded()) == 1
-    known = [serving.known("m", alias=name) for name in names]
+    known = [serving.known(DEFAULT_OWNER, "m", alias=name) for name in names]
     assert all(found is None or found in serving.loaded() for found in known)
-    assert [ask(serving.find("m", alias=name), [1, 1]) for name in names] == [[4.0], [6.0], [2.0]]
+    assert [ask(serving.find(DEFAULT_OWNER, "m", alias=name), [1, 1]) for name in names] == [[4.0], [6.0], [2.0]]
 
 
 def test_many_who_ask_for_one_model_at_once_load_it_once(database: Database, serving: Serving) -> None:
@@ -291,7 +333,7 @@ def test_many_who_ask_for_one_model_at_once_load_it_once(database: Database, ser
 
     def find(number: int) -> Served:
         together.wait()
-        return serving.find("m", *((None, None), (1, None), (None, "production"))[number % 3])
+        return serving.find(DEFAULT_OWNER, "m", *((None, None), (1, None), (None, "production"))[number % 3])
 
     with ThreadPoolExecutor(THREADS) as pool:
         found = list(pool.map(find, range(THREADS)))
@@ -301,18 +343,18 @@ def test_many_who_ask_for_one_model_at_once_load_it_once(database: Database, ser
 
 def test_counts_of_all_processes_add_up(database: Database, database_url: str) -> None:
     register(database, mixed("m"))
-    other_database = Database(database_url)
+    other_database = Database(database_url).owned_by(DEFAULT_OWNER)
     one, other = Serving(database), Serving(other_database)
     near, far = ["Paris", 0.0, False], ["Berlin", 900.0, True]
     assert read_inputs(database, one, "m", 1).updated_at is None
     for serving, rows in ((one, [near, far]), (other, [far, far, near]), (one, [near])):
-        ask(serving.find("m"), *rows)
+        ask(serving.find(DEFAULT_OWNER, "m"), *rows)
         serving.store_inputs()
     report = read_inputs(database, one, "m", 1)
     assert (report.rows, report.far_rows, report.far, report.unseen) == (6, 3, {"age": 3}, {"city": 3})
     assert report.recent.rows == 6
     assert report.recent.unseen_share == {"city": 0.5}
-    assert report.recent.columns == one.find("m").version.inputs.encoded
+    assert report.recent.columns == one.find(DEFAULT_OWNER, "m").version.inputs.encoded
     ages = [0.0, 900.0, 900.0, 900.0, 0.0, 0.0]
     place = report.recent.columns.index("age")
     mean = sum(ages) / 6
@@ -329,12 +371,12 @@ def test_counts_of_all_processes_add_up(database: Database, database_url: str) -
 
 def test_drift_is_seen_over_the_rows_of_all_processes(database: Database, database_url: str) -> None:
     register(database, numbers("m"))
-    other_database = Database(database_url)
+    other_database = Database(database_url).owned_by(DEFAULT_OWNER)
     one, other = Serving(database), Serving(other_database)
     for serving in (one, other):  # too few in each to say anything
-        ask(serving.find("m"), *([[1.0, 1.0]] * 60))
+        ask(serving.find(DEFAULT_OWNER, "m"), *([[1.0, 1.0]] * 60))
         serving.store_inputs()
-        assert serving.find("m").guard.warnings == ()
+        assert serving.find(DEFAULT_OWNER, "m").guard.warnings == ()
     [warning] = read_inputs(database, one, "m", 1).warnings
     assert warning.startswith("the last 120 rows, standardized as in training, have mean 1 and variance 0;")
     other_database.close()
@@ -345,7 +387,7 @@ def test_counts_of_a_version_that_made_room_are_not_lost(database: Database) -> 
     serving = Serving(database, memory_bytes=0)
     for turn in range(1, 4):
         for name in "ab":
-            ask(serving.find(name), [1, 1], [1, 100])
+            ask(serving.find(DEFAULT_OWNER, name), [1, 1], [1, 100])
         if turn == 2:
             serving.store_inputs()
     for name in "ab":
@@ -356,7 +398,7 @@ def test_counts_of_a_version_that_made_room_are_not_lost(database: Database) -> 
 def test_counts_are_stored_when_the_process_ends(database: Database, database_url: str) -> None:
     register(database, numbers("m"))
     with following(database_url) as serving:
-        ask(serving.find("m"), [1, 1])
+        ask(serving.find(DEFAULT_OWNER, "m"), [1, 1])
     assert read_inputs(database, Serving(database), "m", 1).rows == 1
 
 
@@ -364,12 +406,12 @@ def test_counts_of_processes_that_ended_long_ago_are_kept_together(database: Dat
     register(database, mixed("m"), numbers("other"))
     for _ in range(3):
         serving = Serving(database)
-        ask(serving.find("m"), ["Berlin", 900.0, True])
-        ask(serving.find("other"), [1, 1])
+        ask(serving.find(DEFAULT_OWNER, "m"), ["Berlin", 900.0, True])
+        ask(serving.find(DEFAULT_OWNER, "other"), [1, 1])
         serving.store_inputs()
     _make_older(database)
     still_there = Serving(database)
-    ask(still_there.find("m"), ["Paris", 0.0, True])
+    ask(still_there.find(DEFAULT_OWNER, "m"), ["Paris", 0.0, True])
     still_there.store_inputs()
     before = read_inputs(database, Serving(database), "m", 1)
     for _ in range(2):
@@ -387,21 +429,21 @@ def test_counts_of_processes_that_ended_long_ago_are_kept_together(database: Dat
 def test_process_that_was_asked_nothing_for_long_is_not_counted_twice(database: Database) -> None:
     register(database, numbers("m"))
     serving = Serving(database)
-    ask(serving.find("m"), [1, 1], [1, 2])
+    ask(serving.find(DEFAULT_OWNER, "m"), [1, 1], [1, 2])
     serving.store_inputs()
     _make_older(database)
     with database.write() as connection:
         inputs.purge(connection)
-    ask(serving.find("m"), [1, 1])
+    ask(serving.find(DEFAULT_OWNER, "m"), [1, 1])
     assert read_inputs(database, serving, "m", 1).rows == 3
 
 
 def test_counts_of_a_deleted_version_go_with_it(database: Database, serving: Serving) -> None:
     register(database, numbers("m"), numbers("m"))
-    ask(serving.find("m", 1), [1, 1])
-    ask(serving.find("m", 2), [1, 1])
+    ask(serving.find(DEFAULT_OWNER, "m", 1), [1, 1])
+    ask(serving.find(DEFAULT_OWNER, "m", 2), [1, 1])
     serving.store_inputs()
-    ask(serving.find("m", 1), [1, 1])
+    ask(serving.find(DEFAULT_OWNER, "m", 1), [1, 1])
     with database.write() as connection:
         models.remove(connection, "m", 1)
     serving.store_inputs()
@@ -411,7 +453,7 @@ def test_counts_of_a_deleted_version_go_with_it(database: Database, serving: Ser
 
 def test_what_could_not_be_stored_is_stored_the_next_time(database: Database, serving: Serving) -> None:
     register(database, numbers("m"))
-    ask(serving.find("m"), [1, 1])
+    ask(serving.find(DEFAULT_OWNER, "m"), [1, 1])
     with _table_missing(database), pytest.raises(DATABASE_FAULTS):
         serving.store_inputs()
     serving.store_inputs()
@@ -420,7 +462,7 @@ def test_what_could_not_be_stored_is_stored_the_next_time(database: Database, se
 
 def test_many_may_store_at_once(database: Database, serving: Serving) -> None:
     register(database, numbers("m"))
-    found = serving.find("m")
+    found = serving.find(DEFAULT_OWNER, "m")
 
     def do(_: int) -> None:
         ask(found, [1, 1])

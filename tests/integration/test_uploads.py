@@ -70,7 +70,7 @@ def uploads(api: ApiProcess) -> list[dict[str, Any]]:
 
 def open_upload(api: ApiProcess, kind: str, length: int) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", api.port))
-    head = f"POST /datasets HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
+    head = f"POST /datasets HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
     connection.sendall(head.encode())
     return connection
 

@@ -8,6 +8,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
+from service.domain.owners import DEFAULT_OWNER
 from service.storage.database import Database
 from tests.api_process import ApiProcess, api_process
 from tests.protocols import models
@@ -17,7 +18,7 @@ from tests.protocols import models
 def models_file(stocked_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "selfnorm.db"
     shutil.copy(stocked_sqlite, path)
-    database = Database(f"sqlite:///{path}")
+    database = Database(f"sqlite:///{path}").owned_by(DEFAULT_OWNER)
     models.register_models(database)
     database.close()
     return path

@@ -15,6 +15,7 @@ from service.api.protocols.infer_answers import to_json, to_parts
 from service.api.protocols.infer_requests import Wanted
 from service.api.protocols.text_cells import read_cells
 from service.domain.encoders import BooleanEncoder, CategoricalEncoder, NumericEncoder
+from service.domain.owners import DEFAULT_OWNER
 from service.storage.database import Database
 from service.use_cases.serving import Served, Serving
 from tests.protocols.models import pictures, register_models
@@ -23,7 +24,7 @@ from tests.protocols.models import pictures, register_models
 @pytest.fixture
 def served(sqlite_database: Database) -> Served:
     register_models(sqlite_database)
-    return Serving(sqlite_database).find("pictures")
+    return Serving(sqlite_database).find(DEFAULT_OWNER, "pictures")
 
 
 @given(st.lists(st.text()))

@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from service.api.app import create_app
 from service.api.dependencies import Services
+from service.domain.owners import DEFAULT_OWNER
 from service.storage.database import Database
 from service.task_queue import Doorbell
 from tests.protocols.conftest import predicted
@@ -269,7 +270,7 @@ def alone(stocked_sqlite: Path, tmp_path: Path) -> Iterator[tuple[TestClient, Da
     """An application without a default model, and its database, which has no models."""
     path = tmp_path / "selfnorm.db"
     shutil.copy(stocked_sqlite, path)
-    database = Database(f"sqlite:///{path}")
+    database = Database(f"sqlite:///{path}").owned_by(DEFAULT_OWNER)
     services = Services(database, Doorbell("redis://127.0.0.1:1/0"))
     with TestClient(create_app(services), raise_server_exceptions=False) as opened:
         yield opened, database

@@ -9,6 +9,7 @@ import httpx2 as httpx
 import pytest
 from sqlalchemy import text
 
+from service.domain.owners import DEFAULT_OWNER
 from service.storage import schema
 from service.storage.database import Database
 from tests.api_process import api_process
@@ -38,7 +39,7 @@ def server(server_folder: Path) -> Iterator[PostgresqlServer]:
         with administration.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
             connection.execute(text("CREATE DATABASE selfnorm"))
         administration.close()
-        database = Database(f"{running.url}/selfnorm")
+        database = Database(f"{running.url}/selfnorm").owned_by(DEFAULT_OWNER)
         schema.upgrade(database)
         register_one(database, "houses")
         register_one(database, "cottages")

@@ -30,11 +30,12 @@ def read(database: Database, job_id: str = "job-1") -> Job:
 
 
 def run(database: Database, job_id: str = "job-1", datasets_dir: Path | None = None, **options: Any) -> None:
-    """Claim a job and run an attempt at it, if it is to be had."""
-    with database.write() as connection:
+    """Claim a job and run an attempt at it, if it is to be had; a worker does not know whose it is before."""
+    everybodys = database.for_everybody()
+    with everybodys.write() as connection:
         claim = leases.claim(connection, job_id, "w1")
     if claim is not None:
-        attempt.run(database, claim, datasets_dir, **options)
+        attempt.run(everybodys, claim, datasets_dir, **options)
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:

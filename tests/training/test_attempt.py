@@ -10,6 +10,7 @@ from sqlalchemy import delete, update
 
 from service.domain.errors import InvalidRows
 from service.domain.jobs import JobState
+from service.domain.model_errors import UnknownModel
 from service.storage import jobs, leases, losses, models
 from service.storage.database import Database, database_time
 from service.storage.tables import datasets as dataset_table
@@ -27,7 +28,8 @@ from workers.recorder import Recorder
 from workers.training import train
 
 
-def test_attempt_ends_with_a_model_that_answers(database: Database) -> None:
+def test_attempt_ends_with_a_model_that_answers_whose_job_it_is(database: Database) -> None:
+    others, database = database, database.owned_by("ann")
     stored_job(database, **SMALL)
     run(database)
     job = read(database)
@@ -41,7 +43,9 @@ def test_attempt_ends_with_a_model_that_answers(database: Database) -> None:
     assert version.metrics["test"] == job.test_metrics
     assert version.parity["max_difference"] <= 1e-5
     assert version.environment["keras"] == keras.__version__
-    answer = predict(Serving(database), "iris", [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]])
+    with others.read() as connection, pytest.raises(UnknownModel):
+        models.get_version(connection, "iris")
+    answer = predict(Serving(database), "iris", [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]], owner="ann")
     assert answer.classes == ["setosa", "versicolor", "virginica"]
     assert answer.probabilities is not None
     np.testing.assert_allclose(np.sum(answer.probabilities, axis=1), 1, atol=1e-6)

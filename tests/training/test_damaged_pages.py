@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import select, text
 
 from service.domain.jobs import Checkpoint, EventKind, JobState
+from service.domain.owners import DEFAULT_OWNER
 from service.storage import checkpoints, jobs, schema
 from service.storage.database import Database
 from service.storage.tables import blobs
@@ -88,7 +89,7 @@ def own_postgresql(own_server: PostgresqlServer) -> Iterator[Database]:
         connection.execute(text("DROP DATABASE IF EXISTS damaged WITH (FORCE)"))
         connection.execute(text("CREATE DATABASE damaged"))
     administration.close()
-    database = Database(f"{own_server.url}/damaged")
+    database = Database(f"{own_server.url}/damaged").owned_by(DEFAULT_OWNER)
     schema.upgrade(database)
     add_builtin_datasets(database)
     yield database

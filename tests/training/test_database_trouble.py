@@ -12,6 +12,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from service.domain.jobs import EventKind, JobState
+from service.domain.owners import DEFAULT_OWNER
 from service.storage import blobs, jobs
 from service.storage.database import Connection, Database
 from service.storage.faults import STATEMENT_REFUSED, is_damaged, is_full
@@ -215,7 +216,7 @@ def test_one_failure_after_a_long_wait_for_room_is_waited_for_too(database: Data
 
 def test_training_goes_on_while_every_write_waits_in_vain(sqlite_database: Database) -> None:
     held = claimed(sqlite_database)
-    hasty = Database(str(sqlite_database.engine.url), patience_seconds=0.5)
+    hasty = Database(str(sqlite_database.engine.url), patience_seconds=0.5).owned_by(DEFAULT_OWNER)
     recorder = Recorder(hasty, Lease(hasty, held))
     ends: list[float] = []
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from service.domain.encoders import NumericEncoder
 from service.domain.models import Inputs, Outputs
+from service.domain.owners import DEFAULT_OWNER
 from service.domain.spec import MlpSpec, SnnSpec
 from service.storage.database import Database
 from service.use_cases import model_files
@@ -125,7 +126,7 @@ def exported(stocked_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """Models of every kind of table, trained by a worker's attempt and asked as clients ask."""
     folder = tmp_path_factory.mktemp("files")
     shutil.copy(stocked_sqlite, folder / "selfnorm.db")
-    database = Database(f"sqlite:///{folder / 'selfnorm.db'}")
+    database = Database(f"sqlite:///{folder / 'selfnorm.db'}").owned_by(DEFAULT_OWNER)
     add_table(database, folder, stamped_table(), "stamped")
     add_table(database, folder, mixed_table(), "mixed")
     rng = np.random.default_rng(0)

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from service.domain.jobs import MAX_LOSSES, Checkpoint, EventKind, JobState, SavedState
+from service.domain.owners import DEFAULT_OWNER
 from service.storage import blobs, checkpoints, jobs, leases
 from service.storage.database import Database
 from service.storage.tables import blob_parts, model_versions
@@ -46,7 +47,7 @@ def long(epochs: int, **network: Any) -> dict[str, Any]:
     return {"network": {"hidden_layers": 2, "units": 16, **network}, "training": training}
 
 
-LONG = {"plain": long(1800), "dropout": long(1800, dropout=0.1), "longest": long(4500, dropout=0.1)}
+LONG = {"plain": long(3600), "dropout": long(1800, dropout=0.1), "longest": long(4500, dropout=0.1)}
 """Some seconds each, for a word is heard after a second only."""
 
 
@@ -58,7 +59,7 @@ def undisturbed(stocked_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) 
     def weights_of(name: str) -> str:
         path = tmp_path_factory.mktemp("undisturbed") / "selfnorm.db"
         shutil.copy(stocked_sqlite, path)
-        database = Database(f"sqlite:///{path}")
+        database = Database(f"sqlite:///{path}").owned_by(DEFAULT_OWNER)
         stored_job(database, **LONG[name])
         run(database)
         assert read(database).attempts == 1

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from service.domain.jobs import Claim, EventKind, JobState
+from service.domain.owners import DEFAULT_OWNER
 from service.storage import jobs, leases
 from service.storage.database import Connection, Database
 from tests.factories import stored_job
@@ -17,14 +18,18 @@ from workers.trainer import Claims
 class CutDatabase(Database):
     """Loses the answers to some commits, as when the connection is cut just then."""
 
-    cuts = 0
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.owner = DEFAULT_OWNER
+        self.cuts: list[int] = []
+        """One for each answer that is still to be lost; a list, for whoever acts for everybody has a copy of this."""
 
     @contextmanager
     def write(self, *, alone: bool = False) -> Iterator[Connection]:
         with super().write(alone=alone) as connection:
             yield connection
         if self.cuts:
-            self.cuts -= 1
+            self.cuts.pop()
             raise OperationalError("COMMIT", {}, Exception("the server closed the connection"))
 
 
@@ -35,25 +40,25 @@ def cut(database_url: str) -> Iterator[CutDatabase]:
     opened.close()
 
 
-def test_job_that_was_wished_for_comes_first_then_the_one_that_waits_longest(database: Database) -> None:
-    claims = Claims(database, "w1")
-    assert claims.take(None) is None
-    for name in ("a", "b", "c"):
-        stored_job(database, name)
-    taken = [claims.take(wish) for wish in ("b", "b", None, None)]
-    assert taken == [Claim("b", 1, "w1"), Claim("a", 1, "w1"), Claim("c", 1, "w1"), None]
+def test_jobs_are_taken_in_turn_until_none_is_left_or_their_owner_runs_as_many_as_may(database: Database) -> None:
+    claims, others = Claims(database, "w1", most_running=3), database.owned_by("other")
+    assert claims.take() is None
+    for owner, name in ((database, "a"), (database, "b"), (others, "c"), (others, "d")):
+        stored_job(owner, name)
+    assert [taken and taken.job_id for taken in (claims.take() for _ in range(5))] == ["a", "c", "b", "d", None]
+    for name in ("e", "f"):
+        stored_job(others, name)
+    assert [taken and taken.job_id for taken in (claims.take() for _ in range(2))] == ["e", None]
+    assert Claims(database, "w2").take() == Claim("f", 1, "w2", "other"), "where there is no bound"
 
 
-@pytest.mark.parametrize("wish", [None, "job-1"])
 @pytest.mark.parametrize("cuts", [1, 3])
-def test_job_whose_claim_was_not_answered_is_handed_back_and_claimed_again(
-    cut: CutDatabase, cuts: int, wish: str | None
-) -> None:
+def test_job_whose_claim_was_not_answered_is_handed_back_and_claimed_again(cut: CutDatabase, cuts: int) -> None:
     claims = Claims(cut, "w1")
     stored_job(cut)
-    cut.cuts = cuts
-    assert [claims.take(wish) for _ in range(cuts)] == [None] * cuts
-    assert claims.take(wish) == Claim("job-1", 2, "w1")
+    cut.cuts += range(cuts)
+    assert [claims.take() for _ in range(cuts)] == [None] * cuts
+    assert claims.take() == Claim("job-1", 2, "w1", DEFAULT_OWNER)
     assert (read(cut).state, losses_of(cut)) == (JobState.RUNNING, 0)
     assert told(cut, EventKind.HANDED_BACK) == [{"attempt": 1}]
 
@@ -66,10 +71,10 @@ def test_word_that_came_for_a_job_whose_claim_was_not_answered_counts(
 ) -> None:
     claims = Claims(cut, "w1")
     stored_job(cut)
-    cut.cuts = 1
-    assert claims.take(None) is None
+    cut.cuts += [1]
+    assert claims.take() is None
     ask(cut, request_to)
-    assert claims.take(None) is None
+    assert claims.take() is None
     assert read(cut).state == state
 
 
@@ -79,5 +84,5 @@ def test_job_of_the_process_before_is_not_handed_back(cut: CutDatabase) -> None:
     with cut.write() as connection:
         assert leases.claim(connection, "before", "w1") is not None
     stored_job(cut)
-    assert Claims(cut, "w1").take(None) == Claim("job-1", 1, "w1")
+    assert Claims(cut, "w1").take() == Claim("job-1", 1, "w1", DEFAULT_OWNER)
     assert read(cut, "before").state == JobState.RUNNING

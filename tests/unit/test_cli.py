@@ -12,6 +12,8 @@ import pytest
 import typer
 
 from service.cli.main import app
+from service.cli.reports import headers_for
+from service.client import Client
 
 ROOT = Path(__file__).parents[2]
 SLOW = {"pydantic", "numpy", "httpx2", "sqlalchemy", "rich", "plotext", "pyarrow", "service.client", "service.settings"}
@@ -36,6 +38,19 @@ def test_unknown_command_is_a_usage_error_that_names_the_near_one() -> None:
     assert done.returncode == 2
     assert "Did you mean 'train'?" in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("words", [(), ("keys",), ("webhooks",), ("blobs",)])
+def test_command_that_is_left_out_is_answered_with_the_help_as_it_is(words: tuple[str, ...]) -> None:
+    assert run(*words).stderr.splitlines() == run(*words, "--help").stdout.splitlines()
+
+
+def test_word_that_is_none_of_a_few_is_answered_with_these() -> None:
+    done = run("keys", "create", "x", "--scope", "foo")
+    assert done.returncode == 2
+    assert done.stderr.endswith(
+        "Error: Invalid value for '--scope': 'foo' is not one of 'read', 'submit', 'predict', 'admin'.\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,7 +102,7 @@ def test_missing_extra_is_said_with_what_to_install(command: str, package: str, 
     done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, cwd=tmp_path, env=known)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"not installed: {package}" in done.stderr
-    assert f"pip install 'selfnorm[{extras}]'" in done.stderr
+    assert f"pip install '.[{extras}]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -150,3 +165,10 @@ def run(*words: str, **known: str) -> "subprocess.CompletedProcess[str]":
         cwd=ROOT,
         env={**os.environ, "COLUMNS": "100", **known},
     )
+
+
+def test_what_to_type_next_shows_no_key_but_where_it_is() -> None:
+    json_only = "-H 'Content-Type: application/json'"
+    with Client("http://localhost:1") as stranger, Client("http://localhost:1", "sn_123456789abc_secret") as known:
+        assert headers_for(stranger) == json_only
+        assert headers_for(known) == f'-H "Authorization: Bearer $SELFNORM_API_KEY" {json_only}'

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -75,7 +76,9 @@ class Service:
         self.state = ServerState()
         self.gathering = Gathering()
         self.config = uvicorn.Config(self._application, log_config=None, interface="asgi3")
-        self.kind = type("Protocol", (HotProtocol,), {"hot": HotPath(self.gathering, self._find)})
+        self.ending = threading.Event()
+        hot = HotPath(self.gathering, self._find, lambda _: "/predict")
+        self.kind = type("Protocol", (HotProtocol,), {"hot": hot, "ending": self.ending})
         self.wires: list[Wire] = []
 
     def connect(self) -> HotProtocol:
@@ -96,7 +99,7 @@ class Service:
     def _find(self, url: bytes) -> Route | None:
         return self._read if url == b"/predict" else None
 
-    def _read(self, _path: bytes, body: bytes) -> Ready | None:
+    def _read(self, _owner: str, _path: bytes, body: bytes) -> Ready | None:
         return Ready(self.served, np.array([[float(body)]]), self.write) if body != b"odd" else None
 
     async def _application(self, _scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
@@ -217,5 +220,67 @@ def test_connection_that_is_to_end_says_so_with_its_last_answer() -> None:
         half.data_received(b"2")
         assert await service.settle() == [[b"[[1.0]]"], [BY_THE_APPLICATION + b" 2"]]
         assert all(b"connection: close\r\n" in wire.written for wire in service.wires)
+
+    asyncio.run(ask())
+
+
+def test_connection_that_rests_when_it_is_to_end_is_told_so_by_its_next_answer() -> None:
+    async def ask() -> None:
+        service = Service()
+        asked = [request(b"2"), request(b"2").replace(b"\r\n", b"\r\nX-Other: 1\r\n", 1)]
+        connections = [service.connect() for _ in asked]
+        for connection in connections:
+            connection.data_received(request(b"1"))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        for connection in connections:
+            connection.shutdown()
+        assert [wire.is_open for wire in service.wires] == [True, True]
+        assert all(b"connection: close" not in wire.written for wire in service.wires)
+        for connection, again in zip(connections, asked, strict=True):
+            connection.data_received(again)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert [wire.is_open for wire in service.wires] == [False, False]
+        assert await service.settle() == [[b"[[1.0]]", b"[[0.5]]"], [b"[[1.0]]", BY_THE_APPLICATION + b" 2"]]
+        assert all(wire.written.count(b"connection: close\r\n") == 1 for wire in service.wires)
+
+    asyncio.run(ask())
+
+
+def test_connection_that_comes_while_the_process_ends_is_answered_once() -> None:
+    async def ask() -> None:
+        service = Service()
+        service.ending.set()
+        service.connect().data_received(request(b"1"))
+        assert await service.settle() == [[b"[[1.0]]"]]
+        assert b"connection: close\r\n" in service.wires[0].written
+
+    asyncio.run(ask())
+
+
+def test_answer_that_has_begun_when_the_connection_is_to_end_is_not_the_last() -> None:
+    begun, may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def stream(_scope: Any, _receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        begun.set()
+        await may_go_on.wait()
+        await send({"type": "http.response.body", "body": b"told"})
+
+    async def ask() -> None:
+        service = Service()
+        connection = service.connect()
+        connection.app = stream
+        connection.data_received(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await begun.wait()
+        connection.shutdown()
+        may_go_on.set()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert service.wires[0].is_open  # nothing in it has said that it ends
+        connection.data_received(request(b"2"))
+        assert await service.settle() == [[b"told", b"[[0.5]]"]]
+        assert service.wires[0].written.count(b"connection: close\r\n") == 1
 
     asyncio.run(ask())

@@ -1,5 +1,6 @@
 """Stored tables a batch at a time, and results as Parquet and CSV."""
 
+import csv
 import io
 from typing import Any
 
@@ -192,3 +193,12 @@ def test_csv_tells_empty_texts_from_missing_cells() -> None:
 def test_names_of_columns_are_unique(kept: tuple[str, ...], labels: tuple[Any, ...], names: tuple[str, ...]) -> None:
     outputs = Outputs("classification", "y", labels)
     assert ResultColumns.of(kept, outputs, probabilities=True).names == names
+
+
+def test_csv_holds_no_text_that_a_spreadsheet_would_run() -> None:
+    texts = ["=1+1", "+2-3", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "a=1", "", None, "-1.5", "+2", "-1e-5", "'"]
+    table = pa.table({"=name": texts, "-7": [-1.5] * len(texts), "kind": pa.array(texts).dictionary_encode()})
+    rows = list(csv.reader(io.StringIO(b"".join(results.as_csv(small_groups(table, 4))).decode(), newline="")))
+    written = ["'=1+1", "'+2-3", "'-2+3", "'@SUM(A1)", "'\t=1", "'\r=1", "a=1", "", "", "-1.5", "+2", "-1e-5", "'"]
+    assert rows[0] == ["'=name", "-7", "kind"]
+    assert rows[1:] == [[text, "-1.5", text] for text in written]

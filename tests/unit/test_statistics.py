@@ -14,6 +14,8 @@ from service.domain.statistics import (
     paired_test,
     studentized_range,
     summarize,
+    t_quantile,
+    two_sided,
 )
 
 NUMBERS = st.lists(st.integers(-1000, 1000), min_size=3, max_size=8, unique=True)
@@ -132,3 +134,22 @@ def test_critical_difference_is_that_of_the_literature() -> None:
     assert critical_difference(4, 14) == pytest.approx(1.25, abs=5e-3)
     assert critical_difference(4, 1) is None
     assert critical_difference(1, 10) is None
+
+
+DEGREES = (*range(1, 40), 99, 999)
+
+
+@pytest.mark.parametrize("t", [0.0, 1e-3, 0.1, 1.0, -2.0, 3.0, 10.0, 100.0, 1e5])
+def test_tails_of_student_are_those_of_scipy(t: float) -> None:
+    for freedom in DEGREES:
+        assert two_sided(t, freedom) == pytest.approx(2 * stats.t.sf(abs(t), freedom), rel=1e-11, abs=1e-290), freedom
+
+
+def test_quantiles_of_student_are_those_of_scipy() -> None:
+    for freedom in DEGREES:
+        assert t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-11), freedom
+
+
+@pytest.mark.parametrize("count", [2, 3, 10])
+def test_range_of_normal_values_is_that_of_scipy(count: int) -> None:
+    assert studentized_range(count, 0.95) == pytest.approx(stats.studentized_range.ppf(0.95, count, np.inf), rel=1e-6)

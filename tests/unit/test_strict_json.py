@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.errors import MalformedRequest
-from service.domain.strict_json import MAX_DEPTH, loads
+from service.domain.strict_json import MAX_DEPTH, crowd, loads
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,9 @@ values = st.recursive(
 @given(values)
 def test_what_json_can_hold_comes_back(value: object) -> None:
     assert loads(json.dumps(value).encode()) == value
+
+
+@pytest.mark.parametrize(("row", "most"), [(b"[]", 800_000), (b"{}", 500_000), (b"[[]]", 400_000)])
+def test_arrays_and_objects_are_bounded_by_what_they_take(row: bytes, most: int) -> None:
+    assert crowd(row * most) is None
+    assert str(crowd(row * (most + 1))).endswith("or some of both are read at once")

@@ -1,4 +1,4 @@
-"""What pages load: style and scripts of this package, and D3 as another package ships it; read once, never changed."""
+"""What pages load: style and scripts of this package, and D3; read once, never changed."""
 
 import gzip
 import hashlib
@@ -12,7 +12,9 @@ from pathlib import Path
 
 from fastapi import APIRouter, Header, HTTPException, Response
 
-router = APIRouter(prefix="/dashboard/static", include_in_schema=False)
+from service.api.scopes import ScopedRoute, public
+
+router = APIRouter(prefix="/dashboard/static", include_in_schema=False, route_class=ScopedRoute)
 
 D3 = "d3.js"
 FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
@@ -33,7 +35,10 @@ class Asset:
 @cache
 def assets() -> dict[str, Asset]:
     """Read every asset, by name."""
-    return {path.name: _read(path) for path in sorted(_files(), key=lambda path: path.name)} | {D3: _read(_d3())}
+    files = {path.name: path for path in _files()}
+    if D3 not in files:
+        files[D3] = _d3()
+    return {name: _read(files[name]) for name in sorted(files)}
 
 
 @cache
@@ -56,6 +61,7 @@ def address(name: str) -> str:
 
 
 @router.get("/{folder}/{name}")
+@public
 def asset(folder: str, name: str, accept_encoding: str = Header("")) -> Response:
     """Send an asset; under the hash of another version this one's, for that is better than none."""
     found = assets().get(name)
@@ -73,7 +79,7 @@ def _files() -> Iterator[Path]:
 
 
 def _d3() -> Path:
-    # Importing the package would import Matplotlib.
+    # A built package holds it (setup.py), a checkout does not. Importing mpld3 would import Matplotlib.
     return Path(str(distribution("mpld3").locate_file("mpld3/js/d3.v5.min.js")))
 
 

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import JSONResponse
 
-from service.api.dependencies import ServicesDependency, StrictRoute
+from service.api.dependencies import DatabaseDependency, StrictRoute
+from service.api.scopes import needs
 from service.domain.diagnostics import Diagnosis
+from service.domain.keys import Scope
 from service.use_cases import job_pages
 
 router = APIRouter(prefix="/dashboard/jobs", route_class=StrictRoute, include_in_schema=False)
@@ -22,9 +24,10 @@ After = Annotated[int, Query(ge=-1, le=MAX_NUMBER)]
 
 
 @router.get("/{job_id}/curves")
-def curves(job_id: str, services: ServicesDependency) -> JSONResponse:
+@needs(Scope.READ)
+def curves(job_id: str, database: DatabaseDependency) -> JSONResponse:
     """Send what the epochs measured, a list for every metric."""
-    found = job_pages.read_curves(services.database, job_id)
+    found = job_pages.read_curves(database, job_id)
     if found.curves is None:
         return JSONResponse({"every": found.every, "epochs": [], "metrics": {}})
     metrics = {name: short(values.tolist()) for name, values in found.curves.values.items()}
@@ -33,22 +36,24 @@ def curves(job_id: str, services: ServicesDependency) -> JSONResponse:
 
 
 @router.get("/{job_id}/layers")
-def layers(job_id: str, services: ServicesDependency, after: After = -1) -> JSONResponse:
+@needs(Scope.READ)
+def layers(job_id: str, database: DatabaseDependency, after: After = -1) -> JSONResponse:
     """Send what the layers looked like after later epochs than one, a list over the layers for every number."""
-    found = job_pages.read_layers(services.database, job_id, after)
+    found = job_pages.read_layers(database, job_id, after)
     return JSONResponse({"items": [_look(diagnosis) for diagnosis in found]})
 
 
 @router.get("/{job_id}/distributions/{kind}/{layer}")
+@needs(Scope.READ)
 def distributions(
     job_id: str,
     kind: Literal["weights", "activations"],
     layer: Annotated[int, Path(ge=1, le=MAX_NUMBER)],
-    services: ServicesDependency,
+    database: DatabaseDependency,
     after: After = -1,
 ) -> JSONResponse:
     """Send how the weights or the activations of a layer were distributed after later epochs than one."""
-    found = job_pages.read_distributions(services.database, job_id, kind, layer, after)
+    found = job_pages.read_distributions(database, job_id, kind, layer, after)
     return JSONResponse({"items": [{"epoch": epoch, **asdict(histogram)} for epoch, histogram in found]})
 
 

@@ -12,11 +12,13 @@ from service.api.dashboard.chart_data import short
 from service.api.dashboard.comparison_tables import tables_of
 from service.api.dashboard.job import readable
 from service.api.dashboard.pages import PageRoute, page
-from service.api.dependencies import PageDependency, ServicesDependency, StrictRoute
+from service.api.dependencies import DatabaseDependency, PageDependency, StrictRoute
+from service.api.scopes import needs
 from service.api.waiting import has_tag
 from service.domain.comparison_spec import ComparisonSpec
 from service.domain.curves import Curves
 from service.domain.datasets import TRAINABLE_KINDS
+from service.domain.keys import Scope
 from service.storage.pages import PageRequest
 from service.use_cases import comparison_pages, comparisons, job_list
 from service.use_cases.comparisons import FullComparison
@@ -30,9 +32,10 @@ Text = Annotated[str, Query(max_length=1000)]
 
 
 @router.get("")
-def list_comparisons(services: ServicesDependency, wanted: PageDependency) -> Response:
+@needs(Scope.READ)
+def list_comparisons(database: DatabaseDependency, wanted: PageDependency) -> Response:
     """Show comparisons, newest first."""
-    found = comparison_pages.list_with_verdicts(services.database, PageRequest(PAGE_SIZE, wanted.token))
+    found = comparison_pages.list_with_verdicts(database, PageRequest(PAGE_SIZE, wanted.token))
     return page(
         "comparisons.html",
         here="comparisons",
@@ -44,13 +47,14 @@ def list_comparisons(services: ServicesDependency, wanted: PageDependency) -> Re
 
 
 @router.get("/new")
-def new_comparison(services: ServicesDependency, dataset: Text = "", preset: Text = "") -> Response:
+@needs(Scope.READ)
+def new_comparison(database: DatabaseDependency, dataset: Text = "", preset: Text = "") -> Response:
     """Show the form of a comparison."""
     return page(
         "comparison-new.html",
         here="comparisons",
         groups=comparison_fields.groups(),
-        datasets=job_list.dataset_choices(services.database, dataset or None),
+        datasets=job_list.dataset_choices(database, dataset or None),
         presets=comparison_fields.PRESET_WORDS,
         given={
             "dataset": dataset,
@@ -64,16 +68,17 @@ def new_comparison(services: ServicesDependency, dataset: Text = "", preset: Tex
 
 
 @router.get("/{comparison_id}")
-def comparison(comparison_id: str, services: ServicesDependency) -> Response:
+@needs(Scope.READ)
+def comparison(comparison_id: str, database: DatabaseDependency) -> Response:
     """Show a comparison."""
-    found = comparisons.look_at_comparison(services.database, comparison_id)
+    found = comparisons.look_at_comparison(database, comparison_id)
     view, now = ComparisonView.whole(found), _shown(found)
     spec = view.spec.model_dump(mode="json")
     return page(
         "comparison.html",
         here="comparisons",
         comparison=view,
-        dataset_name=comparison_pages.dataset_name(services.database, spec["dataset"]),
+        dataset_name=comparison_pages.dataset_name(database, spec["dataset"]),
         shown=now,
         spec_json=readable(spec),
         data={"id": view.id, "task": spec["task"], "short": _short(view.spec), "shown": now},
@@ -81,19 +86,21 @@ def comparison(comparison_id: str, services: ServicesDependency) -> Response:
 
 
 @data.get("/{comparison_id}/shown")
-def shown(comparison_id: str, request: Request, services: ServicesDependency) -> Response:
+@needs(Scope.READ)
+def shown(comparison_id: str, request: Request, database: DatabaseDependency) -> Response:
     """Send what the page shows; or 304, where the script has it."""
-    tag = _tag(comparisons.comparison_sha256(services.database, comparison_id))
+    tag = _tag(comparisons.comparison_sha256(database, comparison_id))
     if has_tag(request, tag):
         return Response(status_code=304, headers={"ETag": tag})
-    found = comparisons.look_at_comparison(services.database, comparison_id)
+    found = comparisons.look_at_comparison(database, comparison_id)
     return JSONResponse(_shown(found), headers={"ETag": _tag(found.sha256 or ""), "Cache-Control": "no-cache"})
 
 
 @data.get("/{comparison_id}/curves")
-def curves(comparison_id: str, services: ServicesDependency, metric: Text = "") -> JSONResponse:
+@needs(Scope.READ)
+def curves(comparison_id: str, database: DatabaseDependency, metric: Text = "") -> JSONResponse:
     """Send a metric of every arm and seed over the epochs, as charts need it."""
-    found = comparison_pages.read_curves(services.database, comparison_id, metric)
+    found = comparison_pages.read_curves(database, comparison_id, metric)
     arms = [
         {
             "arm": arm.arm,

@@ -7,8 +7,10 @@ from typing import Annotated, Any, get_args
 from fastapi import APIRouter, Query, Response
 
 from service.api.dashboard.pages import PageRoute, page
-from service.api.dependencies import PageDependency, ServicesDependency
+from service.api.dependencies import DatabaseDependency, PageDependency, ServicesDependency
+from service.api.scopes import needs
 from service.domain.datasets import TRAINABLE_KINDS, ColumnKind, Dataset
+from service.domain.keys import Scope
 from service.use_cases import datasets
 
 router = APIRouter(prefix="/dashboard/datasets", route_class=PageRoute, include_in_schema=False)
@@ -24,9 +26,10 @@ Part = Annotated[str, Query(max_length=200)]
 
 
 @router.get("")
-def list_datasets(services: ServicesDependency, wanted: PageDependency) -> Response:
+@needs(Scope.READ)
+def list_datasets(services: ServicesDependency, database: DatabaseDependency, wanted: PageDependency) -> Response:
     """Show the data sets, newest first."""
-    found = datasets.list_datasets(services.database, wanted)
+    found = datasets.list_datasets(database, wanted)
     return page(
         "datasets.html",
         here="datasets",
@@ -38,9 +41,12 @@ def list_datasets(services: ServicesDependency, wanted: PageDependency) -> Respo
 
 
 @router.get("/{dataset_id}")
-def show_dataset(dataset_id: str, services: ServicesDependency, find: Part = "") -> Response:
+@needs(Scope.READ)
+def show_dataset(
+    dataset_id: str, services: ServicesDependency, database: DatabaseDependency, find: Part = ""
+) -> Response:
     """Show a data set; of very many columns the first, or those whose name holds a text."""
-    dataset = datasets.get_dataset(services.database, dataset_id)
+    dataset = datasets.get_dataset(database, dataset_id)
     odd = [column for column in dataset.columns if column.warnings]
     fitting = [column for column in dataset.columns if find.casefold() in column.name.casefold()]
     return page(

@@ -4,8 +4,11 @@ from fastapi import APIRouter, Response
 
 from service.api.dashboard.job_rows import JobRow
 from service.api.dashboard.pages import PageRoute, page
-from service.api.dependencies import Services, ServicesDependency
+from service.api.dependencies import DatabaseDependency, Services, ServicesDependency
+from service.api.scopes import needs
 from service.domain.datasets import SCIKIT_LEARN_TABLES
+from service.domain.keys import Scope
+from service.storage.database import Database
 from service.storage.jobs import JobFilter
 from service.storage.pages import PageRequest
 from service.use_cases import datasets, job_list, models
@@ -25,24 +28,25 @@ QUESTIONS = {
 
 
 @router.get("/")
-def home(services: ServicesDependency) -> Response:
+@needs(Scope.READ)
+def home(services: ServicesDependency, database: DatabaseDependency) -> Response:
     """Show what there is, or how to begin."""
-    found_jobs = job_list.list_with_curves(services.database, JobFilter(), LATEST).items
-    found_models = models.list_models(services.database, LATEST).items
+    found_jobs = job_list.list_with_curves(database, JobFilter(), LATEST).items
+    found_models = models.list_models(database, LATEST).items
     if not found_jobs and not found_models:
-        return _beginning(services)
+        return _beginning(services, database)
     return page(
         "home.html",
         is_new=False,
         jobs=[JobRow.of(listed) for listed in found_jobs],
         models=found_models,
-        datasets=datasets.list_datasets(services.database, LATEST).items,
+        datasets=datasets.list_datasets(database, LATEST).items,
         max_bytes=services.max_upload_bytes,
     )
 
 
-def _beginning(services: Services) -> Response:
-    stored = datasets.list_datasets(services.database, MOST).items
+def _beginning(services: Services, database: Database) -> Response:
+    stored = datasets.list_datasets(database, MOST).items
     starts = [(table, QUESTIONS[table.id]) for table in stored if table.id in SCIKIT_LEARN_TABLES]
     uploads = [table for table in stored if not table.builtin]
     return page("home.html", is_new=True, starts=starts, datasets=uploads, max_bytes=services.max_upload_bytes)

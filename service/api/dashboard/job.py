@@ -10,10 +10,12 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from service.api.dashboard.pages import PageRoute, page
-from service.api.dependencies import Services, ServicesDependency, StrictRoute
+from service.api.dependencies import DatabaseDependency, Services, ServicesDependency, StrictRoute
 from service.api.event_views import EventView
+from service.api.scopes import needs
 from service.api.views import FindingView, JobView, MetricsView
 from service.domain.jobs import RESUMABLE_ERRORS, EventKind, JobState
+from service.domain.keys import Scope
 from service.domain.self_normalization import (
     EXPLODING_GRADIENT_RATIO,
     EXPLODING_VARIANCE,
@@ -25,6 +27,7 @@ from service.domain.self_normalization import (
 )
 from service.domain.spec import NetworkSpec
 from service.plots.measures import known_metrics
+from service.storage.database import Database
 from service.use_cases import job_pages, jobs
 from service.use_cases.job_pages import WatchedJob
 from service.use_cases.plots import PLOT_NAMES
@@ -75,24 +78,26 @@ WAITING = {
 
 
 @router.get("/{job_id}")
-def job(job_id: str, services: ServicesDependency) -> Response:
+@needs(Scope.READ)
+def job(job_id: str, services: ServicesDependency, database: DatabaseDependency) -> Response:
     """Show a job."""
-    found = job_pages.watch_job(services.database, job_id)
-    return page("job.html", here="jobs", **_values(found, _short(services, found.job.spec)))
+    found = job_pages.watch_job(database, job_id)
+    return page("job.html", here="jobs", **_values(found, _short(services, database, found.job.spec)))
 
 
 @readings.get("/{job_id}/head")
-def head(job_id: str, services: ServicesDependency) -> JSONResponse:
+@needs(Scope.READ)
+def head(job_id: str, database: DatabaseDependency) -> JSONResponse:
     """Send a job without its spec, which never changes and, of a wide table, is long."""
-    found = jobs.get_job(services.database, job_id)
+    found = jobs.get_job(database, job_id)
     # The view looks at every column of a spec, once a second for everybody who watches.
     brief = replace(found, spec={**found.spec, "features": found.spec["features"][:1]})
     return JSONResponse(JobView.of(brief).model_dump(mode="json", exclude={"spec"}))
 
 
-def _short(services: Services, spec: dict[str, Any]) -> dict[str, Any]:
+def _short(services: Services, database: Database, spec: dict[str, Any]) -> dict[str, Any]:
     """Return what somebody must say to get this job again; of wide tables, for which that takes long, all of it."""
-    return spec if len(spec["features"]) > MOST_FEATURES else shortened(services.database, spec, services.limits)
+    return spec if len(spec["features"]) > MOST_FEATURES else shortened(database, spec, services.limits)
 
 
 def _values(found: WatchedJob, short: dict[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,13 @@ from pydantic import BeforeValidator
 from service.api.dashboard import spec_fields
 from service.api.dashboard.job_rows import JobRow
 from service.api.dashboard.pages import PageRoute, page
-from service.api.dependencies import Services, ServicesDependency
+from service.api.dependencies import DatabaseDependency, ServicesDependency
+from service.api.scopes import needs
 from service.domain.datasets import TRAINABLE_KINDS
 from service.domain.errors import UnknownDataset
 from service.domain.jobs import JobState
+from service.domain.keys import Scope
+from service.storage.database import Database
 from service.storage.jobs import JobFilter
 from service.storage.pages import PageRequest
 from service.use_cases import datasets, job_list, jobs
@@ -37,10 +40,11 @@ WantedDependency = Annotated[JobFilter, Depends(_wanted)]
 
 
 @router.get("")
-def list_jobs(services: ServicesDependency, wanted: WantedDependency, page_token: Text = "") -> Response:
+@needs(Scope.READ)
+def list_jobs(database: DatabaseDependency, wanted: WantedDependency, page_token: Text = "") -> Response:
     """Show jobs, newest first."""
-    found = job_list.list_with_curves(services.database, wanted, PageRequest(PAGE_SIZE, page_token or None))
-    choices = job_list.dataset_choices(services.database, wanted.dataset)
+    found = job_list.list_with_curves(database, wanted, PageRequest(PAGE_SIZE, page_token or None))
+    choices = job_list.dataset_choices(database, wanted.dataset)
     query = {name: value for name in ("state", "model", "dataset", "tag") if (value := getattr(wanted, name))}
     return page(
         "jobs.html",
@@ -49,7 +53,7 @@ def list_jobs(services: ServicesDependency, wanted: WantedDependency, page_token
         wanted=wanted,
         states=list(JobState),
         datasets=choices,
-        are_all_datasets=job_list.are_all_chosen_from(services.database, choices),
+        are_all_datasets=job_list.are_all_chosen_from(database, choices),
         now=datetime.now(UTC),
         is_first=not page_token,
         newest=f"/dashboard/jobs?{urlencode(query)}",
@@ -59,32 +63,35 @@ def list_jobs(services: ServicesDependency, wanted: WantedDependency, page_token
 
 
 @router.get("/new")
-def new_job(services: ServicesDependency, dataset: Text = "", target: Text = "", job: Text = "") -> Response:
+@needs(Scope.READ)
+def new_job(
+    services: ServicesDependency, database: DatabaseDependency, dataset: Text = "", target: Text = "", job: Text = ""
+) -> Response:
     """Show the form of a job: empty, for a data set, or as another job was."""
     if job:
-        spec = shortened(services.database, jobs.get_job(services.database, job).spec, services.limits)
+        spec = shortened(database, jobs.get_job(database, job).spec, services.limits)
     else:
         spec = {name: value for name, value in (("dataset", dataset), ("target", target)) if value}
     return page(
         "job-new.html",
         here="jobs",
         groups=spec_fields.groups(),
-        datasets=job_list.dataset_choices(services.database, spec.get("dataset")),
+        datasets=job_list.dataset_choices(database, spec.get("dataset")),
         again=job,
         given={
             "spec": spec,
-            "columns": _columns(services, spec.get("dataset")),
+            "columns": _columns(database, spec.get("dataset")),
             "trainable": TRAINABLE_KINDS,
         },
     )
 
 
-def _columns(services: Services, dataset_id: str | None) -> dict[str, Any] | None:
+def _columns(database: Database, dataset_id: str | None) -> dict[str, Any] | None:
     """Return what the form must know of a data set's columns; None where there is no such data set."""
     if dataset_id is None:
         return None
     try:
-        dataset = datasets.get_dataset(services.database, dataset_id)
+        dataset = datasets.get_dataset(database, dataset_id)
     except UnknownDataset:
         return None
     names = [[column.name, column.kind] for column in dataset.columns]

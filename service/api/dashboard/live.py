@@ -15,7 +15,7 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 
 from service.api.dashboard.job_rows import JobRow
 from service.api.dashboard.jobs import PAGE_SIZE, WantedDependency
-from service.api.dependencies import Services, ServicesDependency
+from service.api.dependencies import DatabaseDependency, Services, ServicesDependency
 from service.api.events import (
     COMMENT,
     MAX_NUMBER,
@@ -25,6 +25,8 @@ from service.api.events import (
     event_number,
     event_stream,
 )
+from service.api.scopes import ScopedRoute, needs
+from service.domain.keys import Scope
 from service.storage.database import Database
 from service.storage.faults import DATABASE_DOWN
 from service.storage.job_list import Marks
@@ -33,7 +35,7 @@ from service.storage.pages import PageRequest
 from service.use_cases import job_list
 from service.use_cases.job_list import News
 
-router = APIRouter(prefix="/dashboard/live", include_in_schema=False)
+router = APIRouter(prefix="/dashboard/live", include_in_schema=False, route_class=ScopedRoute)
 
 LOOK_SECONDS = 1.0
 FIRST_PAGE = PageRequest(PAGE_SIZE)
@@ -111,57 +113,63 @@ class Feed:
 
 
 class Feeds:
-    """The lists that somebody follows, by what they hold."""
+    """The lists that somebody follows, by whose they are and what they hold."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._feeds: dict[JobFilter, Feed] = {}
+    def __init__(self) -> None:
+        self._feeds: dict[tuple[str | None, JobFilter], Feed] = {}
 
     @contextmanager
-    def following(self, wanted: JobFilter) -> Iterator[Feed]:
-        """Follow a list."""
-        feed = self._feeds.setdefault(wanted, Feed(self._database, wanted))
+    def following(self, database: Database, wanted: JobFilter) -> Iterator[Feed]:
+        """Follow a list of whom the database is opened for."""
+        key = (database.owner, wanted)
+        feed = self._feeds.setdefault(key, Feed(database, wanted))
         feed.followers += 1
         try:
             yield feed
         finally:
             feed.followers -= 1
             if not feed.followers:
-                del self._feeds[wanted]
+                del self._feeds[key]
 
 
 @router.get("/jobs")
+@needs(Scope.READ)
 async def live_jobs(
     request: Request,
     services: ServicesDependency,
+    database: DatabaseDependency,
     wanted: WantedDependency,
     last_event_id: Annotated[str, Header(alias="Last-Event-ID")] = "",
 ) -> Response:
     """Send what the first page of the list is, and then, once a second, what has changed in it."""
     state = request.app.state
     if not hasattr(state, "job_feeds"):
-        state.job_feeds = Feeds(services.database)
+        state.job_feeds = Feeds()
     after = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) < 16 else 0
-    return EventSourceResponse(follow(services, state.job_feeds, wanted, after), headers=STREAM_HEADERS)
+    return EventSourceResponse(follow(services, state.job_feeds, database, wanted, after), headers=STREAM_HEADERS)
 
 
 @router.get("/jobs/{job_id}")
+@needs(Scope.READ)
 async def live_job(
     job_id: str,
     services: ServicesDependency,
+    database: DatabaseDependency,
     after: Annotated[int, Query(ge=0, le=MAX_NUMBER)] = 0,
     last_event_id: LastEventId = None,
 ) -> Response:
     """Send what happens to a job after an event: a browser cannot begin a stream with a Last-Event-ID of its own."""
-    return await event_stream(services, job_id, max(after, event_number(last_event_id)))
+    return await event_stream(services, database, job_id, max(after, event_number(last_event_id)))
 
 
-async def follow(services: Services, feeds: Feeds, wanted: JobFilter, after: int) -> AsyncIterator[bytes]:
+async def follow(
+    services: Services, feeds: Feeds, database: Database, wanted: JobFilter, after: int
+) -> AsyncIterator[bytes]:
     """Send changes until this process is asked to end, and a comment where there are none for long.
 
     Without the database the stream ends: a browser then says that it is lost, and comes back when it can.
     """
-    with feeds.following(wanted) as feed:
+    with feeds.following(database, wanted) as feed:
         yield format_sse_event(retry=RECONNECT_MILLISECONDS)
         sent_at = not_before = time.monotonic()
         while not services.stopping.is_set():

@@ -7,10 +7,12 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.api.dashboard.fields import fields_of, row_of
 from service.api.dashboard.pages import PageRoute, page
-from service.api.dependencies import PageDependency, Services, ServicesDependency
+from service.api.dependencies import DatabaseDependency, PageDependency, Services, ServicesDependency
 from service.api.model_views import AliasView, VersionView
+from service.api.scopes import needs
 from service.domain.datasets import Dataset
 from service.domain.errors import UnknownDataset
+from service.domain.keys import Scope
 from service.domain.model_errors import NoVersionLeft, UnknownAlias
 from service.domain.models import MAX_VERSION, Model
 from service.storage.database import Database
@@ -32,9 +34,10 @@ Alias = Annotated[str | None, Query(max_length=100)]
 
 
 @router.get("")
-def list_models(services: ServicesDependency, wanted: PageDependency) -> Response:
+@needs(Scope.READ)
+def list_models(database: DatabaseDependency, wanted: PageDependency) -> Response:
     """Show the models, newest first, each with the version that answers."""
-    found = models.list_models(services.database, wanted)
+    found = models.list_models(database, wanted)
     standing = [(model, {version.version: version for version in model.versions}) for model in found.items]
     return page(
         "models.html",
@@ -46,33 +49,42 @@ def list_models(services: ServicesDependency, wanted: PageDependency) -> Respons
 
 
 @router.get("/{name}")
+@needs(Scope.READ)
 def show_model(
-    name: str, request: Request, services: ServicesDependency, version: Version = None, before: Version = None
+    name: str,
+    request: Request,
+    services: ServicesDependency,
+    database: DatabaseDependency,
+    version: Version = None,
+    before: Version = None,
 ) -> Response:
     """Show a model: its versions and aliases, and all that is known of one version."""
-    model = models.get_model(services.database, name)
+    model = models.get_model(database, name)
     older = [one for one in model.versions if before is None or one.version < before]
     number = version or model.default_version
-    facts = None if number is None else read_facts(services.database, name, number)
+    facts = None if number is None else read_facts(database, name, number)
     return page(
         "model.html",
         here="models",
         model=model,
         versions=older[:MOST_VERSIONS],
         has_older=len(older) > MOST_VERSIONS,
-        aliases=_aliases(services.database, model),
+        aliases=_aliases(database, model),
         facts=facts,
-        **({} if facts is None else _about(services, facts, str(request.base_url).rstrip("/"))),
+        **({} if facts is None else _about(services, database, facts, str(request.base_url).rstrip("/"))),
     )
 
 
 @router.get("/{name}/predict")
-def ask_model(name: str, services: ServicesDependency, version: Version = None, alias: Alias = None) -> Response:
+@needs(Scope.READ)
+def ask_model(
+    name: str, services: ServicesDependency, database: DatabaseDependency, version: Version = None, alias: Alias = None
+) -> Response:
     """Show the form that asks a version, or what an alias stands for."""
-    model = models.get_model(services.database, name)
+    model = models.get_model(database, name)
     number = _meant(model, version, alias)
-    asked = models.get_version(services.database, name, number)
-    dataset = _dataset(services.database, asked.spec["dataset"])
+    asked = models.get_version(database, name, number)
+    dataset = _dataset(database, asked.spec["dataset"])
     fields = fields_of(asked, dataset)
     return page(
         "predict.html",
@@ -111,15 +123,15 @@ def _aliases(database: Database, model: Model) -> list[AliasView]:
     return [AliasView.of(model.name, *models.get_alias(database, model.name, alias)) for alias in names]
 
 
-def _about(services: Services, facts: VersionFacts, address: str) -> dict[str, Any]:
+def _about(services: Services, database: Database, facts: VersionFacts, address: str) -> dict[str, Any]:
     """Return what a page says of a version beside its facts."""
     version = facts.version
     return {
         "view": VersionView.of(facts),
-        "dataset": _dataset(services.database, version.spec["dataset"]),
+        "dataset": _dataset(database, version.spec["dataset"]),
         "has_job": facts.parts is not None,
         "card": write_card(facts, address),
-        "asked": read_inputs(services.database, services.serving, version.name, version.version),
+        "asked": read_inputs(database, services.serving, version.name, version.version),
         "parity": max((far for name, far in version.parity.items() if name.endswith("max_difference")), default=None),
         "most_inputs": MOST_INPUTS,
     }

@@ -9,12 +9,15 @@ from typing import Any
 
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
-from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from starlette.responses import JSONResponse
 
+from service.api.credentials import SIGNED_IN
 from service.api.dashboard import assets, drawing, measures
+from service.api.scopes import ScopedRoute
+from service.domain.key_errors import MissingScope, NoKey
 from service.domain.wording import JSON_WORDS
+from service.use_cases.plots import are_drawn
 
 POLICY = "; ".join(
     (
@@ -34,7 +37,7 @@ POLICY = "; ".join(
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
@@ -55,6 +58,7 @@ templates.globals.update(
     version=version("selfnorm"),
     histogram=drawing.histogram,
     headline=measures.headline,
+    has_plots=are_drawn(),
 )
 
 
@@ -108,11 +112,11 @@ templates.filters.update(number=number, duration=duration, size=size, moment=mom
 
 def page(name: str, status: int = 200, headers: dict[str, str] | None = None, **values: Any) -> HTMLResponse:
     """Return a page, held to the policy."""
-    content = templates.get_template(name).render(**values)
+    content = templates.get_template(name).render(owner=SIGNED_IN.get(), **values)
     return HTMLResponse(content, status, {**(headers or {}), **HEADERS})
 
 
-class PageRoute(APIRoute):
+class PageRoute(ScopedRoute):
     """A route whose errors are pages too, with the words and the status that the API gives them; it answers HEAD."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
@@ -131,6 +135,10 @@ class PageRoute(APIRoute):
                 return await _error_page(request, error)
 
         return handle
+
+    async def refuse(self, request: Request, error: MissingScope | NoKey) -> Response:
+        """Return the page that says that a key does not open this one."""
+        return await _error_page(request, error)
 
 
 async def _error_page(request: Request, error: Exception) -> Response:

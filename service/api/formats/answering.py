@@ -8,7 +8,7 @@ from http import HTTPStatus
 from fastapi import HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
 
-from service.api.dependencies import LARGE_BODY_BYTES, Services, find_served
+from service.api.dependencies import LARGE_BODY_BYTES, Services, find_served, owner_of
 from service.api.formats import asked, lines, ndjson, negotiation, npy
 from service.api.formats.negotiation import ARROW, CSV, JSON, NDJSON, NPY, MediaType
 from service.api.formats.pieces import piece_rows
@@ -38,7 +38,7 @@ async def answer_in_formats(request: Request, services: Services) -> Response | 
     wanted = wanted_by(request)
     negotiation.check_encoding(request.headers.get("content-encoding"))
     meant = asked.of_query(request.query_params)
-    served = await find_served(services, meant.model, meant.version, meant.alias)
+    served = await find_served(services, owner_of(request), meant.model, meant.version, meant.alias)
     body = await _body(request, services.max_json_bytes if kind.name == NDJSON else services.max_predict_bytes)
     if kind.name in WITH_PYARROW or len(body) > LARGE_BODY_BYTES:
         checked = await services.gathering.in_thread(partial(read_rows, kind, body, served))

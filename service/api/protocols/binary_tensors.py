@@ -36,7 +36,8 @@ def read_numbers(name: str, datatype: str, raw: memoryview, count: int, model: s
     """
     form = np.dtype(NUMBERS[datatype])
     _check_size(name, len(raw), count * form.itemsize, model)
-    return np.frombuffer(raw, form).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a NaN that signals is one like any other
+        return np.frombuffer(raw, form).astype(np.float64)
 
 
 def read_booleans(name: str, raw: memoryview, count: int, model: str) -> list[bool | None]:

@@ -49,6 +49,17 @@ def check_length(size: int, most: int) -> None:
         raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
 
 
+def check_json(body: bytes, most: int) -> None:
+    """Do so for JSON, whose arrays and objects take memory however short they are.
+
+    Raises:
+        Refused: it has more bytes, or more of these, than are read at once.
+    """
+    check_length(len(body), most)
+    if too_many := strict_json.crowd(body):
+        raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{too_many}. Send the rows in parts")
+
+
 def read_numbers(body: bytes, name: str) -> tuple[dict[str, Any], NDArray[np.float64]] | None:
     """Read an object that holds rows of numbers under a name, and a few plain fields; None where it is anything else.
 

@@ -6,17 +6,10 @@ from typing import Annotated, Any
 import orjson
 from fastapi import Path, Request, Response
 
-from service.api.dependencies import Services
 from service.api.protocols.statistics import Statistics
 
 NamePath = Annotated[str, Path(description="The model's name")]
 VersionPath = Annotated[str, Path(pattern="^[0-9]{1,19}$", description="The version's number")]
-
-
-def services_of(request: Request) -> Services:
-    """Return what the application works with."""
-    services: Services = request.app.state.services
-    return services
 
 
 def encoding_of(request: Request) -> str:

@@ -8,12 +8,14 @@ from typing import Any
 import orjson
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 
 from service.api.dependencies import Services
 from service.api.errors import PROBLEM_TYPE
+from service.api.scopes import ScopedRoute
 from service.domain.errors import InvalidInput
+from service.domain.key_errors import MissingScope, NoKey
 
+KEPT_HEADERS = ("retry-after", "x-request-id", "www-authenticate")
 ROWS = ("#", "#/instances")
 """What the native route calls its rows as a whole."""
 
@@ -32,7 +34,7 @@ def error_text(_status: int, text: str) -> bytes:
     return orjson.dumps({"error": text})
 
 
-class ProtocolRoute(APIRoute):
+class ProtocolRoute(ScopedRoute):
     """A route whose errors are those of its protocol."""
 
     def write_error(self, status: int, text: str) -> bytes:
@@ -58,6 +60,10 @@ class ProtocolRoute(APIRoute):
 
         return handle
 
+    async def refuse(self, request: Request, error: MissingScope | NoKey) -> Response:
+        """Return the answer to a request whose key does not open this route."""
+        return rephrase(request.url.path, await super().refuse(request, error))
+
     async def _refusal(self, request: Request, error: Exception) -> Refused:
         if isinstance(error, Refused):
             return error
@@ -81,7 +87,7 @@ def _room_for(request: Request) -> AbstractAsyncContextManager[None]:
 
 def as_refused(problem: Response) -> Refused:
     """Take status, text and headers from an error as native routes have it."""
-    kept = {name: value for name, value in problem.headers.items() if name in ("retry-after", "x-request-id")}
+    kept = {name: value for name, value in problem.headers.items() if name in KEPT_HEADERS}
     return Refused(problem.status_code, orjson.loads(problem.body)["detail"], kept)
 
 
@@ -97,6 +103,8 @@ def rephrase(path: str, problem: Response) -> Response:
 
 MLFLOW_CODES = {
     400: "BAD_REQUEST",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
     404: "RESOURCE_DOES_NOT_EXIST",
     409: "RESOURCE_CONFLICT",
     413: "BAD_REQUEST",

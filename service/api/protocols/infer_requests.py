@@ -12,7 +12,7 @@ import numpy as np
 from service.api.formats.limits import MAX_CELLS, too_much
 from service.api.protocols import binary_tensors
 from service.api.protocols.binary_tensors import Cells
-from service.api.protocols.bodies import NotJson, check_length, read_json
+from service.api.protocols.bodies import NotJson, check_json, read_json
 from service.api.protocols.faults import Refused
 from service.api.protocols.json_members import flag, member, of_kind, parameters_of
 from service.api.protocols.signatures import LABEL, MATRIX, Signature, Tensor, signature_of
@@ -62,7 +62,7 @@ def read_request(served: Served, body: bytes, header_length: int | None, most_js
         rows = rows_of(served, [_raw(signature, body, model)])
         return Asked(rows, tuple(Wanted(tensor.name, is_binary=True) for tensor in signature.outputs))
     content = body[:header_length]
-    check_length(len(content), most_json)
+    check_json(content, most_json)
     document = _document(content)
     binary = memoryview(body)[len(body) if header_length is None else header_length :]
     given = _read_inputs(signature, document, binary, model)

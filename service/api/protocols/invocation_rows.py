@@ -8,7 +8,7 @@ from email.message import Message
 from http import HTTPStatus
 from typing import Any
 
-from service.api.protocols.bodies import NotJson, check_length, read_json, read_numbers
+from service.api.protocols.bodies import NotJson, check_json, check_length, read_json, read_numbers
 from service.api.protocols.faults import Refused
 from service.api.protocols.text_cells import read_cells
 from service.domain.wording import listed, shown
@@ -71,7 +71,7 @@ def read_rows(served: Served, body: bytes, content_type: ContentType, most_bytes
         if numbers is not None and not numbers[0]:
             check_size(served, len(numbers[1]))
             return served.reader.check_matrix(numbers[1])
-    check_length(len(body), most_bytes)
+    check_json(body, most_bytes)
     document = _document(body)
     given = [name for name in FORMATS if name in document]
     if len(given) != 1:

@@ -14,15 +14,17 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from numpy.typing import NDArray
 
-from service.api.dependencies import find_served
+from service.api.dependencies import find_served, owner_of, services_of
 from service.api.protocols.bodies import in_turn, size_to_read, unpacked, weighted
-from service.api.protocols.exchange import answers, encoding_of, errors, services_of, statistics_of
+from service.api.protocols.exchange import answers, encoding_of, errors, statistics_of
 from service.api.protocols.faults import ProtocolRoute, Refused, mlflow_error
 from service.api.protocols.invocation_rows import CSV, JSON, read_content_type, read_rows
 from service.api.protocols.repository import OnlyModel, can_serve
 from service.api.protocols.signatures import label_text
 from service.api.protocols.views import InvocationsBody, InvocationsView, MlflowErrorView, json_body
+from service.api.scopes import needs, public
 from service.domain.errors import InvalidRows
+from service.domain.keys import Scope
 from service.domain.models import MAX_VERSION, ClassLabel
 from service.inference.rows import CheckedRows
 from service.use_cases.predict import Answer
@@ -49,6 +51,7 @@ ModelHeader = Annotated[str | None, Header(alias=TARGET_MODEL, description="The 
 
 
 @router.get("/ping", response_model=None)
+@public
 async def ping(request: Request) -> Response:
     """Whether models can be served."""
     if not can_serve(services_of(request)):
@@ -62,6 +65,7 @@ async def ping(request: Request) -> Response:
     responses=answers(InvocationsView, CSV_TEXT),
     openapi_extra=json_body(InvocationsBody, CSV_TEXT),
 )
+@needs(Scope.PREDICT)
 async def invocations(request: Request, model: ModelQuery = None, target: ModelHeader = None) -> Response:
     """Answer rows with a model: the named one, else the one of the setting, else the only one that there is."""
     services, headers = services_of(request), request.headers
@@ -106,12 +110,12 @@ async def _find(request: Request, reference: str | None) -> Served:
     name, version, alias = found.groups()
     if version is not None and int(version) > MAX_VERSION:
         raise Refused(HTTPStatus.NOT_FOUND, f"model {name!r} has no version {version}")
-    return await find_served(services, name, None if version is None else int(version), alias)
+    return await find_served(services, owner_of(request), name, None if version is None else int(version), alias)
 
 
 async def _only_name(request: Request) -> str:
     only: OnlyModel = request.app.state.only_model
-    names = await run_in_threadpool(only.names, services_of(request))
+    names = await run_in_threadpool(only.names, services_of(request), owner_of(request))
     if not names:
         raise Refused(HTTPStatus.NOT_FOUND, "no model is registered yet; POST /jobs trains one")
     if len(names) > 1:

@@ -8,7 +8,7 @@ from importlib.metadata import version as installed_version
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from service.api.dependencies import find_served
+from service.api.dependencies import find_served, owner_of, services_of
 from service.api.protocols import model_documents
 from service.api.protocols.bodies import accepted_encoding, compress, in_turn, size_to_read, unpacked
 from service.api.protocols.exchange import (
@@ -18,7 +18,6 @@ from service.api.protocols.exchange import (
     encoding_of,
     errors,
     json_response,
-    services_of,
     statistics_of,
 )
 from service.api.protocols.faults import ProtocolRoute, Refused
@@ -36,7 +35,9 @@ from service.api.protocols.views import (
     ServerMetadataView,
     json_body,
 )
+from service.api.scopes import needs, public
 from service.domain.errors import InvalidRows
+from service.domain.keys import Scope
 from service.domain.model_errors import ModelNotReady, NoVersionLeft, UnknownModel, UnknownVersion
 from service.domain.models import MAX_VERSION
 from service.use_cases.predict import Answer
@@ -66,7 +67,7 @@ async def find(request: Request, name: str, version: str | None = None) -> Serve
     try:
         if number is not None and number > MAX_VERSION:
             raise UnknownVersion(name, number)
-        return await find_served(services_of(request), name, number)
+        return await find_served(services_of(request), owner_of(request), name, number)
     except UnknownVersion:
         raise Refused(HTTPStatus.NOT_FOUND, f"{start} version {number} is not found") from None
     except (ModelNotReady, NoVersionLeft) as error:
@@ -76,6 +77,7 @@ async def find(request: Request, name: str, version: str | None = None) -> Serve
 
 
 @router.get("/v2", response_model=None, responses=answers(ServerMetadataView))
+@needs(Scope.READ, Scope.PREDICT)
 async def server_metadata() -> Response:
     """Say what this server is, and what it offers."""
     about = {"name": "selfnorm", "version": installed_version("selfnorm"), "extensions": EXTENSIONS}
@@ -83,6 +85,7 @@ async def server_metadata() -> Response:
 
 
 @router.get("/v2/health/live", response_model=None, responses=answers(LiveView))
+@public
 async def server_live() -> Response:
     """Whether the process answers."""
     return json_response({"live": True})
@@ -93,6 +96,7 @@ async def server_live() -> Response:
     response_model=None,
     responses={**answers(ReadyView), **answers(ReadyView, status=HTTPStatus.SERVICE_UNAVAILABLE)},
 )
+@public
 async def server_ready(request: Request) -> Response:
     """Whether models can be served."""
     ready = can_serve(services_of(request))
@@ -100,24 +104,28 @@ async def server_ready(request: Request) -> Response:
 
 
 @router.get("/v2/models/{name}", response_model=None, responses=answers(ModelMetadataView))
+@needs(Scope.READ, Scope.PREDICT)
 async def model_metadata(name: NamePath, request: Request) -> Response:
     """Describe a model as tensors."""
     return await _metadata(request, name)
 
 
 @router.get("/v2/models/{name}/versions/{version}", response_model=None, responses=answers(ModelMetadataView))
+@needs(Scope.READ, Scope.PREDICT)
 async def version_metadata(name: NamePath, version: VersionPath, request: Request) -> Response:
     """Describe a version as tensors."""
     return await _metadata(request, name, version)
 
 
 @router.get("/v2/models/{name}/ready", response_model=None, responses=answers(ModelReadyView))
+@needs(Scope.READ, Scope.PREDICT)
 async def model_ready(name: NamePath, request: Request) -> Response:
     """Whether a model can be asked."""
     return await _ready(request, name)
 
 
 @router.get("/v2/models/{name}/versions/{version}/ready", response_model=None, responses=answers(ModelReadyView))
+@needs(Scope.READ, Scope.PREDICT)
 async def version_ready(name: NamePath, version: VersionPath, request: Request) -> Response:
     """Whether a version can be asked."""
     return await _ready(request, name, version)
@@ -128,12 +136,14 @@ ANSWER = answers(InferResponseView, BINARY)
 
 
 @router.post("/v2/models/{name}/infer", response_model=None, responses=ANSWER, openapi_extra=BODY)
+@needs(Scope.PREDICT)
 async def infer(name: NamePath, request: Request) -> Response:
     """Answer rows with the default version of a model."""
     return await _infer(request, name)
 
 
 @router.post("/v2/models/{name}/versions/{version}/infer", response_model=None, responses=ANSWER, openapi_extra=BODY)
+@needs(Scope.PREDICT)
 async def infer_with_version(name: NamePath, version: VersionPath, request: Request) -> Response:
     """Answer rows with a version of a model."""
     return await _infer(request, name, version)
@@ -141,7 +151,7 @@ async def infer_with_version(name: NamePath, version: VersionPath, request: Requ
 
 async def _metadata(request: Request, name: str, version: str | None = None) -> Response:
     served = await find(request, name, version)
-    versions = await run_in_threadpool(versions_of, services_of(request), name)
+    versions = await run_in_threadpool(versions_of, services_of(request), owner_of(request), name)
     return json_response(model_documents.metadata(served, versions))
 
 

@@ -3,14 +3,19 @@
 from collections.abc import Callable
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.routing import APIRoute
 from starlette.routing import Match
+from starlette.types import Receive, Send
+from starlette.types import Scope as Connection
 
 from service.api.protocols import invocations, model_repository, open_inference, tensorflow_serving
 from service.api.protocols.faults import ProtocolRoute, Refused
 from service.api.protocols.repository import OnlyModel
 from service.api.protocols.statistics import Statistics
+from service.api.scopes import needs
+from service.domain.keys import Scope
 
-METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 def install(app: FastAPI) -> None:
@@ -26,8 +31,9 @@ def install(app: FastAPI) -> None:
 
 def _elsewhere(start: str, refusal: Callable[[Request], Refused]) -> APIRouter:
     """Return a route for every address that begins so and that no other route has taken."""
-    router = APIRouter(route_class=ProtocolRoute)
+    router = APIRouter(route_class=_Elsewhere)
 
+    @needs(*Scope)
     async def refuse(request: Request) -> Response:
         raise refusal(request)
 
@@ -35,8 +41,17 @@ def _elsewhere(start: str, refusal: Callable[[Request], Refused]) -> APIRouter:
     return router
 
 
+class _Elsewhere(ProtocolRoute):
+    """A route that only refuses: whoever may come here without a key, by a public address, may be told so."""
+
+    async def handle(self, scope: Connection, receive: Receive, send: Send) -> None:
+        await APIRoute.handle(self, scope, receive, send)
+
+
 def _no_address(request: Request) -> Refused:
     routes = (*model_repository.router.routes, *open_inference.router.routes)
-    if any(route.matches(request.scope)[0] == Match.PARTIAL for route in routes):
-        return Refused(405, "Method Not Allowed")
+    taken = [route for route in routes if route.matches(request.scope)[0] == Match.PARTIAL]
+    if taken:
+        methods = {method for route in taken for method in getattr(route, "methods", None) or ()}
+        return Refused(405, "Method Not Allowed", {"Allow": ", ".join(sorted(methods))})
     return Refused(404, "Not Found")

@@ -43,7 +43,7 @@ class Statistics:
     """Counts of one process, since it began; used by one event loop."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[str, int], _Counts] = {}
+        self._counts: dict[tuple[str, str, int], _Counts] = {}
 
     def succeeded(self, served: Served, rows: int, begun: int, read: int, answered: int) -> None:
         """Count a request that has just been answered.
@@ -85,4 +85,5 @@ class Statistics:
         }
 
     def _of(self, served: Served) -> _Counts:
-        return self._counts.setdefault((served.version.name, served.version.version), _Counts())
+        key = (served.owner, served.version.name, served.version.version)
+        return self._counts.setdefault(key, _Counts())

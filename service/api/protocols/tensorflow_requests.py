@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from service.api.protocols.bodies import NotJson, check_length, read_json, read_numbers
+from service.api.protocols.bodies import NotJson, check_json, read_json, read_numbers
 from service.api.protocols.faults import Refused
 from service.api.protocols.signatures import signature_of
 from service.domain.wording import shown
@@ -83,7 +83,7 @@ def read_examples(served: Served, body: bytes, most_bytes: int, method: str) -> 
 
 
 def _document(body: bytes, most_bytes: int) -> dict[str, Any]:
-    check_length(len(body), most_bytes)
+    check_json(body, most_bytes)
     if not body:
         raise Refused(HTTPStatus.BAD_REQUEST, "JSON Parse error: The document is empty")
     try:

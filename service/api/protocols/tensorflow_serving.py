@@ -12,7 +12,7 @@ import numpy as np
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from service.api.dependencies import find_served
+from service.api.dependencies import find_served, owner_of, services_of
 from service.api.protocols import tensorflow_documents
 from service.api.protocols.bodies import in_turn, size_to_read, unpacked
 from service.api.protocols.exchange import (
@@ -22,7 +22,6 @@ from service.api.protocols.exchange import (
     encoding_of,
     errors,
     json_response,
-    services_of,
     statistics_of,
 )
 from service.api.protocols.faults import ProtocolRoute, Refused
@@ -39,7 +38,9 @@ from service.api.protocols.views import (
     ServableMetadataView,
     json_body,
 )
+from service.api.scopes import needs
 from service.domain.errors import InvalidRows, NotFound
+from service.domain.keys import Scope
 from service.domain.model_errors import ModelNotReady, UnknownModel
 from service.domain.models import MAX_VERSION
 from service.use_cases.predict import Answer
@@ -102,7 +103,7 @@ async def metadata(request: Request, meant: Meant) -> Response:
     return json_response(tensorflow_documents.metadata(await _find(request, meant)))
 
 
-def _add(method: str, suffix: str, action: Action, **described: Any) -> None:
+def _add(method: str, suffix: str, action: Action, *scopes: Scope, **described: Any) -> None:
     """Add an action under its three addresses: for the default version, for one by number, for one by alias."""
 
     async def of_default(name: NamePath, request: Request) -> Response:
@@ -122,7 +123,7 @@ def _add(method: str, suffix: str, action: Action, **described: Any) -> None:
     for address, endpoint in ways.items():
         router.add_api_route(
             f"/v1/models/{{name}}{address}{suffix}",
-            endpoint,
+            needs(*scopes)(endpoint),
             methods=[method],
             response_model=None,
             name=action.__name__,
@@ -131,11 +132,15 @@ def _add(method: str, suffix: str, action: Action, **described: Any) -> None:
         )
 
 
-_add("POST", ":predict", predict, responses=answers(PredictionsView), openapi_extra=json_body(PredictBody))
-_add("POST", ":classify", classify, responses=answers(ResultsView), openapi_extra=json_body(ExamplesBody))
-_add("POST", ":regress", regress, responses=answers(ResultsView), openapi_extra=json_body(ExamplesBody))
-_add("GET", "/metadata", metadata, responses=answers(ServableMetadataView))
-_add("GET", "", status, responses=answers(ModelStatusView))
+_add(
+    "POST", ":predict", predict, Scope.PREDICT, responses=answers(PredictionsView), openapi_extra=json_body(PredictBody)
+)
+_add(
+    "POST", ":classify", classify, Scope.PREDICT, responses=answers(ResultsView), openapi_extra=json_body(ExamplesBody)
+)
+_add("POST", ":regress", regress, Scope.PREDICT, responses=answers(ResultsView), openapi_extra=json_body(ExamplesBody))
+_add("GET", "/metadata", metadata, Scope.READ, Scope.PREDICT, responses=answers(ServableMetadataView))
+_add("GET", "", status, Scope.READ, Scope.PREDICT, responses=answers(ModelStatusView))
 
 
 async def _answer(request: Request, meant: Meant, read: Reader, method: str = PREDICT) -> Response:
@@ -198,7 +203,7 @@ async def _find(request: Request, meant: Meant) -> Served:
     if number is not None and number > MAX_VERSION:
         raise Refused(HTTPStatus.NOT_FOUND, missing)
     try:
-        return await find_served(services_of(request), meant.name, number, meant.label)
+        return await find_served(services_of(request), owner_of(request), meant.name, number, meant.label)
     except ModelNotReady as error:
         raise Refused(HTTPStatus.NOT_FOUND, f"{missing}; {error}") from None
     except NotFound:
@@ -216,7 +221,7 @@ async def _versions(request: Request, meant: Meant) -> list[int]:
     name = meant.name[:64]
     versions: list[int] = []
     with suppress(UnknownModel):
-        versions = await run_in_threadpool(versions_of, services_of(request), meant.name)
+        versions = await run_in_threadpool(versions_of, services_of(request), owner_of(request), meant.name)
     if meant.version is None and not versions:
         raise Refused(HTTPStatus.NOT_FOUND, f"Could not find any versions of model {name}")
     if meant.version is not None and int(meant.version) not in versions:

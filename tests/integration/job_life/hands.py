@@ -32,11 +32,11 @@ def do(
 
 
 def claim(database: Database, job_id: str = "job-1", worker: str = "w1") -> Claim | None:
-    return do(database, leases.claim, job_id, worker)
+    return do(database.for_everybody(), leases.claim, job_id, worker)
 
 
 def claim_next(database: Database, worker: str = "w1") -> Claim | None:
-    return do(database, leases.claim_next, worker)
+    return do(database.for_everybody(), leases.claim_next, worker)
 
 
 def claimed(database: Database, job_id: str = "job-1", worker: str = "w1") -> Claim:

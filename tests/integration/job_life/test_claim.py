@@ -4,6 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from service.domain.jobs import Claim, EventKind, JobState
+from service.domain.owners import DEFAULT_OWNER
 from service.storage import jobs, leases
 from service.storage.database import Database, database_time
 from service.storage.pages import PageRequest
@@ -46,7 +47,7 @@ def test_claimed_job_runs_and_counts_attempts(database: Database) -> None:
     held = claimed(database)
     job = read(database)
     assert (job.state, job.attempts, job.queue_position) == (JobState.RUNNING, 1, None)
-    assert held == Claim("job-1", 1, "w1")
+    assert held == Claim("job-1", 1, "w1", DEFAULT_OWNER)
     assert job.started_at is not None
     assert job.started_at >= job.created_at
     assert [(event.kind, event.data) for event in log(database)][1:] == [
@@ -73,19 +74,19 @@ def test_next_job_is_the_one_that_waits_longest_of_those_that_may_be_claimed(dat
     do(database, jobs.request_pause, "paused")
     change(database, "pausing for a while", claimable_at=database_time(8))
     for expected in ("longest", "newest"):
-        with database.read() as connection:
+        with database.for_everybody().read() as connection:
             assert leases.has_claimable(connection)
         found = claim_next(database)
         assert found is not None
         assert found.job_id == expected
-    with database.read() as connection:
+    with database.for_everybody().read() as connection:
         assert not leases.has_claimable(connection)
     assert claim_next(database) is None
     do(database, jobs.resume, "paused")
     make_claimable(database)
     assert [claim_next(database, "w2"), claim_next(database, "w3"), claim_next(database, "w4")] == [
-        Claim("paused", 1, "w2"),
-        Claim("pausing for a while", 1, "w3"),
+        Claim("paused", 1, "w2", DEFAULT_OWNER),
+        Claim("pausing for a while", 1, "w3", DEFAULT_OWNER),
         None,
     ], "a place in the line is kept"
 

@@ -7,6 +7,7 @@ import pytest
 from service.domain.diagnostics import Diagnosis, Histograms
 from service.domain.errors import LeaseLost
 from service.domain.jobs import Checkpoint, Claim, EventKind
+from service.domain.owners import DEFAULT_OWNER
 from service.domain.verdict import Verdict
 from service.storage import jobs, leases, losses
 from service.storage.database import Connection, Database, database_time
@@ -112,7 +113,7 @@ def test_worker_that_wakes_late_changes_nothing(
 
 def test_every_write_of_the_list_is_one_that_changes_something(database: Database) -> None:
     """Else the test above would prove nothing."""
-    for name in harmful(Claim("job-1", 1, "w1")):
+    for name in harmful(Claim("job-1", 1, "w1", DEFAULT_OWNER)):
         held = trained(database, name)
         do(database, leases.record_split, held, b"a split")
         change(database, name, lease_until=database_time(1))
@@ -127,7 +128,7 @@ def test_every_write_of_the_list_is_one_that_changes_something(database: Databas
 def test_claim_of_another_job_opens_nothing(database: Database) -> None:
     trained(database)
     before = everything(database)
-    for name, write in harmful(Claim("job-2", 1, "w1")).items():
+    for name, write in harmful(Claim("job-2", 1, "w1", DEFAULT_OWNER)).items():
         with pytest.raises(LeaseLost):
             do(database, write)
         assert everything(database) == before, name

@@ -8,6 +8,7 @@ from sqlalchemy import select, update
 
 from service.domain.errors import LeaseLost
 from service.domain.jobs import MAX_ATTEMPTS, MAX_LOSSES, Claim, EventKind, JobState
+from service.domain.owners import DEFAULT_OWNER
 from service.storage import jobs, leases, losses
 from service.storage.database import Database, database_time
 from service.storage.faults import DATABASE_DOWN
@@ -48,7 +49,7 @@ def test_lost_worker_gives_the_job_back_after_its_lease(database: Database) -> N
     assert claim(database) is None, "a pause comes first"
     assert claim_next(database) is None
     make_claimable(database)
-    assert claim(database, worker="w2") == Claim("job-1", held.fence + 1, "w2")
+    assert claim(database, worker="w2") == Claim("job-1", held.fence + 1, "w2", DEFAULT_OWNER)
     assert kinds(database) == ["submitted", "started", "worker_lost", "started"]
     assert log(database)[2].data == {"attempt": 1}
 
@@ -181,7 +182,7 @@ def test_sweep_is_not_needed_while_all_is_well(database: Database) -> None:
     assert [everything(database, name) for name in ("queued", "running")] == before
     do(database, losses.lose, held)
     assert not needs_sweep(database), "a pause after a loss is no fault of the clock"
-    assert claim_next(database) == Claim("queued", 1, "w1")
+    assert claim_next(database) == Claim("queued", 1, "w1", DEFAULT_OWNER)
     assert claim_next(database) is None
 
 
@@ -254,7 +255,7 @@ def test_sweeper_takes_nothing_from_a_worker_that_could_not_write_either(sqlite_
     """Whoever holds SQLite's write lock keeps workers from renewing, and nobody from reading."""
     held = claimed(sqlite_database)
     expire(sqlite_database, "job-1")
-    hasty = Database(str(sqlite_database.engine.url), patience_seconds=0.1)
+    hasty = Database(str(sqlite_database.engine.url), patience_seconds=0.1).owned_by(DEFAULT_OWNER)
     sweeper = Sweeper(hasty)
     with sqlite_database.write():
         for _ in range(2 * LOOKS):

@@ -6,6 +6,7 @@ import pytest
 
 from service.domain.errors import JobIsCancelling, JobIsFinal, SelfnormError, UnknownJob
 from service.domain.jobs import MAX_LOSSES, Claim, EventKind, JobState
+from service.domain.owners import DEFAULT_OWNER
 from service.storage import jobs, leases, losses
 from service.storage.database import Connection, Database
 from tests.factories import stored_job
@@ -37,7 +38,7 @@ def test_queued_job_is_paused_at_once_and_leaves_the_line(database: Database) ->
     assert (job.state, job.pause_requested, job.queue_position) == (JobState.PAUSED, False, None)
     assert claim(database) is None
     assert claim_next(database) is None
-    with database.read() as connection:
+    with database.for_everybody().read() as connection:
         assert not leases.has_claimable(connection)
     do(database, jobs.resume, "job-1")
     assert claim(database) is not None
@@ -58,7 +59,7 @@ def test_running_job_hears_of_a_pause_and_goes_on_later_where_it_was(database: D
     assert (column(database, "losses"), epochs_of(database)) == (0, [1])
     do(database, jobs.resume, "job-1")
     again = claim(database, worker="w2")
-    assert again == Claim("job-1", 2, "w2")
+    assert again == Claim("job-1", 2, "w2", DEFAULT_OWNER)
     assert not do(database, leases.word, again).pause_requested
     assert log(database)[-1].data == {"attempt": 2, "worker": "w2", "epoch": 1}
     assert read(database).started_at == began
@@ -145,7 +146,7 @@ def test_pausing_job_is_not_failed_by_any_loss(database: Database) -> None:
         lose(database)
         assert (state(database), column(database, "losses")) == (JobState.PAUSED, number)
         do(database, jobs.resume, "job-1")
-        with database.read() as connection:
+        with database.for_everybody().read() as connection:
             assert leases.has_claimable(connection), "a resume waits for nothing"
     claimed(database)
     lose(database)

@@ -1,0 +1,76 @@
+"""Jobs for simulated workers: a long line of owners of unequal size, and owners who come with one job each."""
+
+import random
+import time
+from typing import Any
+
+from sqlalchemy import func, insert, literal, literal_column, select
+
+from service.domain.completion import complete_spec
+from service.domain.jobs import EventKind
+from service.domain.limits import Limits
+from service.domain.spec import JobSpec
+from service.storage import datasets, jobs
+from service.storage.database import Database, database_time
+from service.storage.tables import events
+from service.storage.tables import jobs as table
+from tests.factories import stored_job
+
+FIRST = "first"
+SINGLE = "single"
+"""How the names of those owners begin who have one job."""
+SKEW = 3
+"""Of owners by size, the first tenth has about half of all jobs."""
+
+
+def fill(database: Database, count: int, owners: int) -> None:
+    """Store a line of copies of one job, with the event that begins its log."""
+    stored_job(database.owned_by("owner-0"), FIRST, network={"hidden_layers": 4, "units": 64})
+    number = func.generate_series(1, count).table_valued("value").render_derived("numbers")
+    name = func.concat("fill-", number.c.value)
+    owner = func.concat("owner-", func.floor(literal_column(str(owners)) * func.pow(func.random(), SKEW)))
+    copied = [
+        column for column in table.c if column.name not in ("number", "id", "owner", "created_at", "claimable_at")
+    ]
+    query = select(name, owner, database_time(), database_time(), *copied).where(table.c.id == FIRST)
+    with database.write() as connection:
+        names = ["id", "owner", "created_at", "claimable_at", *(column.name for column in copied)]
+        connection.execute(insert(table).from_select(names, query.join_from(table, number, literal_column("true"))))
+        told: tuple[Any, ...] = (
+            literal(1),
+            literal(EventKind.SUBMITTED),
+            literal_column("'{}'::json"),
+            database_time(),
+        )
+        of_all = select(table.c.id, *told).where(table.c.id != FIRST)
+        columns = ["job_id", "number", "kind", "data", "created_at"]
+        connection.execute(insert(events).from_select(columns, of_all))
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("VACUUM ANALYZE")
+
+
+class Submitter:
+    """Submits the jobs of one or the other owner, at a pace."""
+
+    def __init__(self, database: Database, owners: int, seed: int) -> None:
+        self._database, self._owners = database, owners
+        self._chance = random.Random(seed)
+        self._count = 0
+        with database.owned_by(SINGLE).read() as connection:
+            asked = JobSpec.model_validate({"dataset": "iris", "network": {"hidden_layers": 4, "units": 64}})
+            completed = complete_spec(asked, datasets.get(connection, asked.dataset), Limits())
+        self._spec = completed.spec.model_dump(mode="json")
+        self.times: list[float] = []
+
+    def submit(self, owner: str | None = None) -> None:
+        """Add a job, of one of the owners where none is named."""
+        self._count += 1
+        owner = owner or f"owner-{int(self._owners * self._chance.random() ** SKEW)}"
+        began = time.monotonic()
+        with self._database.owned_by(owner).write() as connection:
+            jobs.add(connection, f"new-{self._count}", self._spec)
+        self.times.append(time.monotonic() - began)
+
+    def submit_single(self) -> None:
+        """Add the one job of an owner of its own."""
+        self.submit(f"{SINGLE}-{self._count}")

@@ -1,0 +1,179 @@
+"""Whose job is next: the owners who wait take turns, however many jobs each of them has put in line.
+
+The next job belongs to the owner with the fewest running jobs; of several such owners, to the one whose last turn is
+longest ago (for an owner who has had none, the time since when the first job of the line waits counts). Within an owner
+the oldest job is next. Nobody is starved: while an owner runs nothing and has a job in line, each other owner has at
+most one turn.
+"""
+
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Integer,
+    ScalarSelect,
+    Select,
+    String,
+    and_,
+    delete,
+    exists,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    true,
+    update,
+)
+
+from service.domain.jobs import HELD_STATES, JobState
+from service.storage.database import database_time, upsert
+from service.storage.tables import jobs, turns
+
+OWNERS_AT_ONCE = 16
+JOBS_AT_ONCE = 8
+"""Workers that claim at the same moment choose among so many owners, and so many jobs of each."""
+KEPT_SECONDS = 86_400.0
+
+
+def may_be_claimed(among: FromClause = jobs) -> ColumnElement[bool]:
+    """Return the condition that a job waits, and that its pause after a loss is over."""
+    return and_(is_in(among, JobState.QUEUED), among.c.claimable_at <= database_time())
+
+
+def is_in(among: FromClause, *states: JobState) -> ColumnElement[bool]:
+    """Return the condition that a job is in one of some states.
+
+    They are spelled out: of parameters, the database would not know that an index holds just what is asked for.
+    """
+    named = [among.c.state == literal_column(f"'{state.value}'") for state in sorted(states)]
+    return or_(*named)
+
+
+def next_number(connection: Connection, most_running: int | None) -> ScalarSelect[int]:
+    """Return the query for the number of the job whose turn it is, and which nobody else is just claiming.
+
+    An owner who runs ``most_running`` jobs has no turn.
+    """
+    # On SQLite whoever writes is alone: the first of all is free.
+    return _first(most_running) if connection.dialect.name == "sqlite" else _first_free(most_running)
+
+
+def has_next(connection: Connection, most_running: int | None) -> bool:
+    """Whether it is anybody's turn; cheaper than to find out whose."""
+    return connection.execute(_anybody(most_running)).first() is not None
+
+
+def take(connection: Connection, owner: str) -> None:
+    """Note that an owner has had a turn.
+
+    Where somebody else is just noting the same nobody waits for anybody, for it comes to the same moment.
+    """
+    known = select(turns.c.owner).where(turns.c.owner == owner)
+    free = known.with_for_update(skip_locked=True).scalar_subquery()
+    noted = update(turns).where(turns.c.owner == free).values(taken_at=database_time())
+    if connection.execute(noted).rowcount == 0:
+        first = select(literal(owner, String), database_time()).where(~exists(known))
+        row = upsert(connection, turns).from_select(["owner", "taken_at"], first)
+        connection.execute(row.on_conflict_do_nothing())
+
+
+def are_beyond_clock() -> ColumnElement[bool]:
+    """Return the condition that there are turns in the future, for the clock was set back: their owners would wait."""
+    return exists(select(turns.c.owner).where(turns.c.taken_at > database_time(1.0)))
+
+
+def follow_clock(connection: Connection) -> None:
+    """Put turns of the future into the present."""
+    connection.execute(update(turns).where(turns.c.taken_at > database_time(1.0)).values(taken_at=database_time()))
+
+
+def purge(connection: Connection) -> None:
+    """Forget turns of a day ago: whoever has waited since then, or comes anew, goes by the job that waits."""
+    connection.execute(delete(turns).where(turns.c.taken_at < database_time(-KEPT_SECONDS)))
+
+
+@cache
+def _anybody(most_running: int | None) -> Select[Any]:
+    if most_running is None:
+        return select(jobs.c.number).where(may_be_claimed()).limit(1)
+    waiting, running = _waiting(), _running()
+    query = select(waiting.c.owner).outerjoin(running, running.c.owner == waiting.c.owner)
+    return query.where(waiting.c.owner.is_not(None), func.coalesce(running.c.jobs, 0) < most_running).limit(1)
+
+
+@cache
+def _first(most_running: int | None) -> ScalarSelect[int]:
+    ranked, waits = _ranked(most_running, 1), jobs.alias("waits")
+    mine = waits.c.owner == select(ranked.c.owner).scalar_subquery()
+    return select(func.min(waits.c.number)).where(mine, may_be_claimed(waits)).scalar_subquery()
+
+
+@cache  # to build it takes as long as the database needs for it
+def _first_free(most_running: int | None) -> ScalarSelect[int]:
+    ranked, waits = _ranked(most_running, OWNERS_AT_ONCE), jobs.alias("waits")
+    before = (func.row_number().over(order_by=(waits.c.owner, waits.c.number)) - 1).label("before")
+    line = _from(select(waits.c.owner, waits.c.number, before), waits, ranked.c.owner)
+    lines = line.limit(_just(JOBS_AT_ONCE)).lateral("lines")
+    # Whoever comes to a job that is not the first of its line does so because others are just claiming those before
+    # it: they count as running. What has been claimed since this query began does not wait any more, when its row is
+    # looked at again to be locked.
+    running = ranked.c.running + lines.c.before
+    query = select(jobs.c.number).select_from(ranked).join(lines, true()).join(jobs, jobs.c.number == lines.c.number)
+    query = query.where(lines.c.owner == ranked.c.owner, may_be_claimed())
+    if most_running is not None:
+        query = query.where(running < most_running)
+    query = query.order_by(running, ranked.c.turn, ranked.c.owner).limit(_just(1))
+    return query.with_for_update(of=jobs, skip_locked=True).scalar_subquery()
+
+
+def _ranked(most_running: int | None, most: int) -> CTE:
+    """Return the owners who are next, of those who have a job that may be claimed."""
+    waiting, running, waits = _waiting(), _running(), jobs.alias("waits")
+    count = func.coalesce(running.c.jobs, 0)
+    since = _from(select(waits.c.claimable_at), waits, waiting.c.owner).limit(_just(1)).scalar_subquery()
+    turn = func.coalesce(turns.c.taken_at, since)
+    query = select(waiting.c.owner, count.label("running"), turn.label("turn"))
+    query = query.outerjoin(running, running.c.owner == waiting.c.owner)
+    query = query.outerjoin(turns, turns.c.owner == waiting.c.owner).where(waiting.c.owner.is_not(None))
+    if most_running is not None:
+        query = query.where(count < most_running)
+    return query.order_by(count, turn, waiting.c.owner).limit(_just(most)).cte("ranked")
+
+
+def _waiting() -> CTE:
+    """Return the owners who have a job that may be claimed, and a null: one step in the index for each of them.
+
+    To group the line by owner would read every job of it.
+    """
+    waits = jobs.alias("waits")
+    line = select(waits.c.owner).where(may_be_claimed(waits)).order_by(waits.c.owner, waits.c.number).limit(_just(1))
+    first = select(line.scalar_subquery().label("owner")).cte("waiting", recursive=True)
+    following = line.where(waits.c.owner > first.c.owner).scalar_subquery()
+    return first.union_all(select(following).where(first.c.owner.is_not(None)))
+
+
+def _from(query: Select[Any], waits: FromClause, owner: ColumnElement[str]) -> Select[Any]:
+    """Let a query walk along the lines, from the first job of an owner's.
+
+    Asked for the first jobs of this owner alone, PostgreSQL may walk along all jobs that there are, of anybody in any
+    state, for those are in order too.
+    """
+    query = query.where(waits.c.owner >= owner, may_be_claimed(waits))
+    return query.order_by(waits.c.owner, waits.c.number)
+
+
+def _just(number: int) -> ColumnElement[int]:
+    """Spell a limit out: for one that is a parameter, PostgreSQL plans the query anew each time."""
+    return literal_column(str(number), Integer)
+
+
+def _running() -> CTE:
+    """Return how many jobs each owner runs."""
+    held = jobs.alias("held")
+    counted = select(held.c.owner, func.count().label("jobs")).where(is_in(held, *HELD_STATES))
+    return counted.group_by(held.c.owner).cte("running")

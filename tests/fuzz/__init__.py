@@ -1,0 +1,1 @@
+"""Fuzzers of everything that reads what strangers send: ``python -m tests.fuzz --seconds 60``."""
