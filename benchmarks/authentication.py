@@ -34,7 +34,7 @@ def add_keys(database: "Database") -> str:
 def service(database: "Database", key: str | None) -> Side:
     """Return the service as those ask it who show a key, or as it asks for none."""
     from service.api.app import create_app
-    from service.api.dependencies import Services
+    from service.api.services import Services
     from service.api.short_ways import protocol
     from service.domain.owners import DEFAULT_OWNER
     from service.task_queue import Doorbell

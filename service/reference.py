@@ -12,9 +12,9 @@ from prometheus_client.metrics import MetricWrapperBase
 from service.api import counts, gauges, process, traffic
 from service.api import refusals as refused
 from service.api.app import create_app
-from service.api.dependencies import Services
 from service.api.errors import CODES, STATUS
 from service.api.scopes import ScopedRoute, contexts, needed
+from service.api.services import Services
 from service.domain import comparison_errors, errors, key_errors, model_errors, quotas, training_errors, webhook_errors
 from service.domain.errors import SelfnormError
 from service.domain.jobs import RESUMABLE_ERRORS

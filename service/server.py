@@ -19,8 +19,8 @@ from service import logs, tracing
 from service.acceptor import CLOSED, READY, take
 from service.api.app import create_app
 from service.api.connections import watch
-from service.api.dependencies import Services
 from service.api.hot_path import HotProtocol
+from service.api.services import Services
 from service.api.short_ways import protocol
 from service.domain.limits import ConnectionBounds
 from service.domain.quotas import Rate

@@ -70,7 +70,7 @@ class WebhookSender:
             send(self._database, self._outbound, claimed)
         except DATABASE_DOWN as error:
             logger.warning("what came of delivery %d is not stored, so it is sent again: %s", claimed.number, error)
-        except Exception:  # it is due again in a minute
+        except Exception:  # a mistake in one must not end the sending of all others; this one is due again in a minute
             logger.exception("delivery %d failed", claimed.number)
         finally:
             with self._lock:

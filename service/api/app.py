@@ -33,7 +33,7 @@ from service.api import (
 from service.api.authentication import Authentication
 from service.api.dashboard import registration as dashboard
 from service.api.dashboard import sign_in
-from service.api.dependencies import Services, database_answers
+from service.api.dependencies import database_answers
 from service.api.description import Description
 from service.api.entrance import Entrance
 from service.api.errors import PROBLEM_TYPE, ProblemView
@@ -46,6 +46,7 @@ from service.api.request_rates import RequestRates
 from service.api.scopes import PublicPaths
 from service.api.security_headers import SecurityHeaders
 from service.api.security_schema import with_security
+from service.api.services import Services
 from service.api.shared_counts import SharedCounts
 from service.api.sites import Sites
 from service.domain.quotas import can_share

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BeforeValidator
 
-from service.api.dependencies import DatabaseDependency, PageDependency, StrictRoute
+from service.api.dependencies import DatabaseDependency, PageDependency
 from service.api.scopes import needs
+from service.api.strict_bodies import StrictRoute
 from service.api.views import PageView, View
 from service.domain.audit import Action, Entry
 from service.domain.keys import Scope

@@ -7,15 +7,9 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import StringConstraints, WithJsonSchema
 
 from service.api.dataset_views import DatasetView
-from service.api.dependencies import (
-    DatabaseDependency,
-    KeyDependency,
-    PageDependency,
-    ServicesDependency,
-    StrictRoute,
-    answer_of,
-)
+from service.api.dependencies import DatabaseDependency, KeyDependency, PageDependency, ServicesDependency, answer_of
 from service.api.scopes import needs
+from service.api.strict_bodies import StrictRoute
 from service.api.uploads import FORM, MEDIA_TYPES, PART, keyed_upload, received
 from service.api.views import PageView
 from service.domain.bounds import Frozen

@@ -34,7 +34,7 @@ class Description:
             self._text = asyncio.ensure_future(run_in_threadpool(self._written))
         try:
             return Response(await asyncio.shield(self._text), media_type="application/json")
-        except Exception:
+        except Exception:  # whatever it was: whoever asks next has it made again, and this one is told
             self._text = None
             raise
 

@@ -11,9 +11,10 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import WithJsonSchema
 
-from service.api.dependencies import DatabaseDependency, PageDependency, Services, ServicesDependency
+from service.api.dependencies import DatabaseDependency, PageDependency, ServicesDependency
 from service.api.event_views import EventsView, EventView
 from service.api.scopes import ScopedRoute, needs
+from service.api.services import Services
 from service.domain.errors import InvalidPageToken, MalformedRequest, UnknownJob
 from service.domain.jobs import Event, JobState
 from service.domain.keys import Scope

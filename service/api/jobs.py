@@ -12,10 +12,10 @@ from service.api.dependencies import (
     KeyedDependency,
     PageDependency,
     ServicesDependency,
-    StrictRoute,
     answer_of,
 )
 from service.api.scopes import needs
+from service.api.strict_bodies import StrictRoute
 from service.api.views import EpochsView, JobView, PageView, SplitView, ValidatedView
 from service.api.waiting import WaitParameter, tagged, wait_for
 from service.domain.jobs import PART_CODES, Job, JobState

@@ -7,10 +7,12 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import WithJsonSchema
 
-from service.api.dependencies import DatabaseDependency, Services, ServicesDependency, StrictRoute
+from service.api.dependencies import DatabaseDependency, ServicesDependency
 from service.api.formats.negotiation import answer_type
 from service.api.formats.openapi import NOT_ACCEPTABLE
 from service.api.scopes import needs
+from service.api.services import Services
+from service.api.strict_bodies import StrictRoute
 from service.api.waiting import has_tag
 from service.domain.keys import Scope
 from service.use_cases.plots import PLOT_NAMES, Plot, PlotForm, find_plot, known_plot

@@ -13,11 +13,11 @@ from service.api.dependencies import (
     KeyedDependency,
     PageDependency,
     ServicesDependency,
-    StrictRoute,
     answer_of,
 )
 from service.api.prediction_views import PredictionJobView
 from service.api.scopes import needs
+from service.api.strict_bodies import StrictRoute
 from service.api.views import PageView
 from service.api.waiting import WaitParameter, has_tag, tagged, wait_for
 from service.domain.jobs import JobState

@@ -12,7 +12,8 @@ from fastapi import HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
-from service.api.dependencies import keyed_request, media_type
+from service.api.dependencies import keyed_request
+from service.api.strict_bodies import media_type
 from service.domain.errors import MalformedRequest
 from service.domain.table_formats import SUFFIXES, TableFormat
 from service.use_cases.idempotency import KeyedRequest

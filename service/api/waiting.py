@@ -9,7 +9,7 @@ import anyio
 from fastapi import Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from service.api.dependencies import Services
+from service.api.services import Services
 from service.domain.jobs import JobState
 
 MAX_WAIT_SECONDS = 60.0

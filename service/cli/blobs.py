@@ -47,7 +47,7 @@ def move(
                 else:
                     damaged += 1
                     note(f"{found.sha256} is missing or damaged, and stays where it is")
-        except Exception:
+        except Exception:  # whatever it was, how far it came is said; what is wrong is told by who called
             note(f"{moved} files were moved; begun again, it goes on from there")
             raise
     put(f"{moved} files were moved to the {to.value}: {size_bytes / 2**20:.1f} MiB")

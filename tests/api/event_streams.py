@@ -12,7 +12,7 @@ import uvicorn
 from sqlalchemy import text, update
 
 from service.api.app import create_app
-from service.api.dependencies import Services
+from service.api.services import Services
 from service.domain.jobs import EventKind, JobState
 from service.domain.limits import Limits
 from service.domain.owners import DEFAULT_OWNER

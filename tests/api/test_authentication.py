@@ -14,8 +14,8 @@ from fastapi.testclient import TestClient
 from prometheus_client import REGISTRY
 
 from service.api.app import create_app
-from service.api.dependencies import Services
 from service.api.scopes import DESCRIPTIONS, ScopedRoute, contexts, is_declared, needed
+from service.api.services import Services
 from service.domain.keys import DEFAULT_SCOPES, Scope
 from service.logs import JsonLines
 from service.storage.database import Database

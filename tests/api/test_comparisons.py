@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from redis import Redis
 from sqlalchemy import event, func, select, text
 
-from service.api.dependencies import Services
+from service.api.services import Services
 from service.domain.jobs import JobState
 from service.domain.owners import DEFAULT_OWNER
 from service.storage import comparisons as stored

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 
 from service.api.app import create_app
 from service.api.dashboard.comparisons import first_sentence
-from service.api.dependencies import Services
+from service.api.services import Services
 from service.storage.database import Database
 from service.task_queue import Doorbell
 from tests.api import comparing

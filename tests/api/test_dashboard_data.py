@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from service.api.app import create_app
 from service.api.dashboard import assets
 from service.api.dashboard.models import MOST_FIELDS
-from service.api.dependencies import Services
+from service.api.services import Services
 from service.domain.encoders import BooleanEncoder, CategoricalEncoder, DateEncoder, NumericEncoder
 from service.domain.models import NEVER_CHANGED
 from service.storage.database import Database

@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import event, insert, select, update
 
 from service.api.dashboard.live import FIRST_PAGE, Feeds, Look, follow
-from service.api.dependencies import Services
+from service.api.services import Services
 from service.domain.jobs import EventKind, JobState
 from service.storage import events, jobs, tables
 from service.storage.database import Database

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from redis import Redis
 from sqlalchemy import update
 
-from service.api.dependencies import Services
+from service.api.services import Services
 from service.domain.models import Outputs
 from service.domain.predictions import Evaluation, PredictionResult
 from service.storage import predictions

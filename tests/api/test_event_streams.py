@@ -11,8 +11,8 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import delete, text
 
-from service.api.dependencies import Services
 from service.api.events import EVENTS_AT_ONCE, MAX_NUMBER
+from service.api.services import Services
 from service.domain.jobs import EventKind
 from service.storage import events, tables
 from service.storage.database import Database

@@ -6,8 +6,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.api.app import create_app
-from service.api.dependencies import Services
 from service.api.events import MAX_NUMBER
+from service.api.services import Services
 from service.storage import pages
 from service.storage.database import Database
 from service.task_queue import Doorbell

@@ -16,8 +16,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, select, update
 
 from service.api.app import create_app
-from service.api.dependencies import RunningRequests, Services
 from service.api.imports import ImportQueue
+from service.api.services import RunningRequests, Services
 from service.domain.owners import DEFAULT_OWNER
 from service.storage import idempotency
 from service.storage.database import Connection, Database, database_time

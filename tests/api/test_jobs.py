@@ -7,7 +7,7 @@ from redis import Redis
 from sqlalchemy import func, select
 
 from service.api.app import create_app
-from service.api.dependencies import Services
+from service.api.services import Services
 from service.domain.jobs import EpochRecord, Progress
 from service.storage import leases
 from service.storage.database import Database

@@ -6,7 +6,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.api.app import create_app
-from service.api.dependencies import MAX_FIELDS, MAX_VALUES, Services
+from service.api.services import Services
+from service.api.strict_bodies import MAX_FIELDS, MAX_VALUES
 from service.storage.database import Database
 from service.task_queue import Doorbell
 from tests.api.support import JSON, problem

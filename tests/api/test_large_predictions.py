@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.api.app import create_app
-from service.api.dependencies import Services
+from service.api.services import Services
 from service.storage.database import Database
 from tests.api.support import problem, register_model
 from tests.served import mixed, register

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.api.app import create_app
-from service.api.dependencies import Services
+from service.api.services import Services
 from service.storage import aliases, models
 from service.storage.database import Database
 from tests.served import mixed, named, numbers, register

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 
 from service.api.app import create_app
-from service.api.dependencies import Services
+from service.api.services import Services
 from service.storage.database import Database
 from service.storage.object_store import ObjectStore
 from service.storage.tables import blobs

@@ -10,7 +10,7 @@ from sqlalchemy import insert, update
 
 from service import reference
 from service.api.app import create_app
-from service.api.dependencies import Services
+from service.api.services import Services
 from service.domain.jobs import JobState
 from service.storage import leases, workers
 from service.storage.database import Database, database_time

@@ -21,8 +21,8 @@ from fastapi.testclient import TestClient
 from service.api import short_ways
 from service.api.app import create_app
 from service.api.dashboard.live import Feeds
-from service.api.dependencies import RunningRequests, Services
 from service.api.scopes import DESCRIPTIONS, ScopedRoute, contexts, needed
+from service.api.services import RunningRequests, Services
 from service.domain.keys import Scope
 from service.storage.database import Database
 from service.storage.jobs import JobFilter

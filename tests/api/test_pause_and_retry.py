@@ -4,7 +4,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.api.app import create_app
-from service.api.dependencies import Services
+from service.api.services import Services
 from service.domain.jobs import Claim, EventKind, JobState
 from service.domain.owners import DEFAULT_OWNER
 from service.storage import datasets, leases

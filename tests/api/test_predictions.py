@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 from redis import Redis
 from sqlalchemy import func, select
 
-from service.api.dependencies import Services
+from service.api.services import Services
 from service.domain.encoders import BooleanEncoder, CategoricalEncoder, DateEncoder, NumericEncoder
 from service.domain.jobs import JobKind, Progress
 from service.domain.model_errors import VersionInUse

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.api.app import create_app
-from service.api.dependencies import Services
+from service.api.services import Services
 from service.domain.keys import Scope
 from service.domain.quotas import Rate
 from service.storage.database import Database

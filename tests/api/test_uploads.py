@@ -14,8 +14,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
 from service.api.app import create_app
-from service.api.dependencies import Services
 from service.api.imports import MAX_WAITING, ImportQueue
+from service.api.services import Services
 from service.storage.database import Database
 from service.storage.tables import blobs
 from service.task_queue import Doorbell

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.api.app import create_app
-from service.api.dependencies import Services
+from service.api.services import Services
 from service.domain.jobs import Claim
 from service.domain.verdict import Verdict
 from service.domain.webhooks import EVENT_NAMES

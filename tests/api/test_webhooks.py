@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from standardwebhooks import Webhook as Verifier
 
 from service.api.app import create_app
-from service.api.dependencies import Services
+from service.api.services import Services
 from service.domain.webhooks import EVENT_NAMES
 from service.outbound import Outbound
 from service.storage.database import Database

@@ -38,7 +38,7 @@ API = """
 import numpy
 from starlette.testclient import TestClient
 from service.api.app import create_app
-from service.api.dependencies import Services
+from service.api.services import Services
 from service.storage.database import Database
 from service.task_queue import Doorbell
 import service.cli.main, service.server

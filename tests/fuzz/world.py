@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from service.api.app import create_app
-from service.api.dependencies import Services
+from service.api.services import Services
 from service.domain.keys import Scope
 from service.domain.limits import Limits
 from service.domain.owners import DEFAULT_OWNER

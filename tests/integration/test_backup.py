@@ -16,7 +16,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.api.app import create_app
-from service.api.dependencies import Services
+from service.api.services import Services
 from service.backup import DATABASE_NAME, PARTIAL_NAME, NoBackup, make
 from service.domain.jobs import EventKind
 from service.domain.owners import DEFAULT_OWNER

@@ -14,7 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.api.app import create_app
-from service.api.dependencies import Services
+from service.api.services import Services
 from service.client import ApiError, Client
 from service.domain.audit import Action
 from service.domain.key_errors import NoSuchKey

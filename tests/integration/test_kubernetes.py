@@ -223,6 +223,7 @@ def test_every_manifest_is_a_resource_of_its_folder(folder: Path) -> None:
     assert sorted(told) == sorted(there)
 
 
+# No package index has kubectl; everywhere else the manifests are rendered and checked in pure Python, above.
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl, which renders them itself")
 @pytest.mark.parametrize("folder", PARTS.values(), ids=PARTS)
 def test_kubectl_renders_the_same(folder: Path) -> None:

@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import JSON, Boolean, Connection, DateTime, MetaData, Table, inspect, text
 
 from service.api.app import create_app
-from service.api.dependencies import Services
+from service.api.services import Services
 from service.stocking import add_builtin_datasets
 from service.storage import schema
 from service.storage.database import Database

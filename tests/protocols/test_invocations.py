@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.api.app import create_app
-from service.api.dependencies import Services
+from service.api.services import Services
 from service.domain.owners import DEFAULT_OWNER
 from service.storage.database import Database
 from service.task_queue import Doorbell

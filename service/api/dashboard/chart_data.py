@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import JSONResponse
 
-from service.api.dependencies import DatabaseDependency, StrictRoute
+from service.api.dependencies import DatabaseDependency
 from service.api.scopes import needs
+from service.api.strict_bodies import StrictRoute
 from service.domain.diagnostics import Diagnosis
 from service.domain.keys import Scope
 from service.use_cases import job_pages

@@ -12,8 +12,9 @@ from service.api.dashboard.chart_data import short
 from service.api.dashboard.comparison_tables import tables_of
 from service.api.dashboard.job import readable
 from service.api.dashboard.pages import PageRoute, page
-from service.api.dependencies import DatabaseDependency, PageDependency, StrictRoute
+from service.api.dependencies import DatabaseDependency, PageDependency
 from service.api.scopes import needs
+from service.api.strict_bodies import StrictRoute
 from service.api.waiting import has_tag
 from service.domain.comparison_spec import ComparisonSpec
 from service.domain.curves import Curves

@@ -10,9 +10,11 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from service.api.dashboard.pages import PageRoute, page
-from service.api.dependencies import DatabaseDependency, Services, ServicesDependency, StrictRoute
+from service.api.dependencies import DatabaseDependency, ServicesDependency
 from service.api.event_views import EventView
 from service.api.scopes import needs
+from service.api.services import Services
+from service.api.strict_bodies import StrictRoute
 from service.api.views import FindingView, JobView, MetricsView
 from service.domain.jobs import RESUMABLE_ERRORS, EventKind, JobState
 from service.domain.keys import Scope

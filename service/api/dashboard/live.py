@@ -15,7 +15,7 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 
 from service.api.dashboard.job_rows import JobRow
 from service.api.dashboard.jobs import PAGE_SIZE, WantedDependency
-from service.api.dependencies import DatabaseDependency, Services, ServicesDependency
+from service.api.dependencies import DatabaseDependency, ServicesDependency
 from service.api.events import (
     COMMENT,
     MAX_NUMBER,
@@ -26,6 +26,7 @@ from service.api.events import (
     event_stream,
 )
 from service.api.scopes import ScopedRoute, needs
+from service.api.services import Services
 from service.domain.keys import Scope
 from service.storage.database import Database
 from service.storage.faults import DATABASE_DOWN

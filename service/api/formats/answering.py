@@ -8,10 +8,11 @@ from http import HTTPStatus
 from fastapi import HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
 
-from service.api.dependencies import LARGE_BODY_BYTES, Services, find_served, owner_of
 from service.api.formats import asked, lines, ndjson, negotiation, npy
 from service.api.formats.negotiation import ARROW, CSV, JSON, NDJSON, NPY, MediaType
 from service.api.formats.pieces import piece_rows
+from service.api.services import Services, find_served, owner_of
+from service.api.strict_bodies import LARGE_BODY_BYTES
 from service.inference.rows import CheckedRows
 from service.use_cases.predict import Answer, check_size
 from service.use_cases.serving import Served

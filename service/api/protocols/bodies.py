@@ -10,8 +10,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service.api.dependencies import LARGE_BODY_BYTES, Services
 from service.api.protocols.faults import Refused
+from service.api.services import Services
+from service.api.strict_bodies import LARGE_BODY_BYTES
 from service.domain import strict_json
 from service.inference.number_bodies import read_many_rows, read_rows
 

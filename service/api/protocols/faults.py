@@ -9,9 +9,9 @@ import orjson
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 
-from service.api.dependencies import Services
 from service.api.errors import PROBLEM_TYPE
 from service.api.scopes import ScopedRoute
+from service.api.services import Services
 from service.domain.errors import InvalidInput
 from service.domain.key_errors import MissingScope, NoKey
 

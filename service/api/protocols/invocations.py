@@ -14,7 +14,6 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from numpy.typing import NDArray
 
-from service.api.dependencies import find_served, owner_of, services_of
 from service.api.protocols.bodies import in_turn, size_to_read, unpacked, weighted
 from service.api.protocols.exchange import answers, encoding_of, errors, statistics_of
 from service.api.protocols.faults import ProtocolRoute, Refused, mlflow_error
@@ -23,6 +22,7 @@ from service.api.protocols.repository import OnlyModel, can_serve
 from service.api.protocols.signatures import label_text
 from service.api.protocols.views import InvocationsBody, InvocationsView, MlflowErrorView, json_body
 from service.api.scopes import needs, public
+from service.api.services import find_served, owner_of, services_of
 from service.domain.errors import InvalidRows
 from service.domain.keys import Scope
 from service.domain.models import MAX_VERSION, ClassLabel

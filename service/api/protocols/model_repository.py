@@ -6,7 +6,6 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from service.api.dependencies import LARGE_BODY_BYTES, database_of, owner_of, services_of
 from service.api.protocols import model_documents
 from service.api.protocols.bodies import NotJson, check_length, read_json
 from service.api.protocols.exchange import (
@@ -23,6 +22,8 @@ from service.api.protocols.open_inference import find
 from service.api.protocols.repository import every_model
 from service.api.protocols.views import ErrorTextView, IndexEntryView, IndexRequestView, StatisticsView, json_body
 from service.api.scopes import needs
+from service.api.services import database_of, owner_of, services_of
+from service.api.strict_bodies import LARGE_BODY_BYTES
 from service.domain.keys import Scope
 
 UNLOAD = (

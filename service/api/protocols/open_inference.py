@@ -8,7 +8,6 @@ from importlib.metadata import version as installed_version
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from service.api.dependencies import find_served, owner_of, services_of
 from service.api.protocols import model_documents
 from service.api.protocols.bodies import accepted_encoding, compress, in_turn, size_to_read, unpacked
 from service.api.protocols.exchange import (
@@ -36,6 +35,7 @@ from service.api.protocols.views import (
     json_body,
 )
 from service.api.scopes import needs, public
+from service.api.services import find_served, owner_of, services_of
 from service.domain.errors import InvalidRows
 from service.domain.keys import Scope
 from service.domain.model_errors import ModelNotReady, NoVersionLeft, UnknownModel, UnknownVersion

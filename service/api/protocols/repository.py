@@ -4,7 +4,7 @@ import threading
 import time
 from collections import OrderedDict
 
-from service.api.dependencies import Services
+from service.api.services import Services
 from service.domain.models import Model
 from service.inference.sessions import has_runtime
 from service.storage.database import Database

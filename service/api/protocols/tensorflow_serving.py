@@ -12,7 +12,6 @@ import numpy as np
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from service.api.dependencies import find_served, owner_of, services_of
 from service.api.protocols import tensorflow_documents
 from service.api.protocols.bodies import in_turn, size_to_read, unpacked
 from service.api.protocols.exchange import (
@@ -39,6 +38,7 @@ from service.api.protocols.views import (
     json_body,
 )
 from service.api.scopes import needs
+from service.api.services import find_served, owner_of, services_of
 from service.domain.errors import InvalidRows, NotFound
 from service.domain.keys import Scope
 from service.domain.model_errors import ModelNotReady, UnknownModel
