@@ -21,8 +21,8 @@ BAR = 0.03
 def sides(database: "Database") -> tuple[Side, Side]:
     """Return the service without and with its counts."""
     from service.api.app import create_app
+    from service.api.gate.observation import Observation
     from service.api.hot_path import HotProtocol
-    from service.api.observation import Observation
     from service.api.services import Services
     from service.api.short_ways import protocol
     from service.domain.owners import DEFAULT_OWNER

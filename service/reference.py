@@ -9,11 +9,11 @@ from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from service.api import counts, gauges, process, traffic
-from service.api import refusals as refused
 from service.api.app import create_app
 from service.api.errors import CODES, STATUS
-from service.api.scopes import ScopedRoute, contexts, needed
+from service.api.gate.scopes import ScopedRoute, contexts, needed
+from service.api.metering import counts, gauges, process, traffic
+from service.api.metering import refusals as refused
 from service.api.services import Services
 from service.domain import comparison_errors, errors, key_errors, model_errors, quotas, training_errors, webhook_errors
 from service.domain.errors import SelfnormError

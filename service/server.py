@@ -18,7 +18,7 @@ import uvicorn
 from service import logs, tracing
 from service.acceptor import CLOSED, READY, take
 from service.api.app import create_app
-from service.api.connections import watch
+from service.api.gate.connections import watch
 from service.api.hot_path import HotProtocol
 from service.api.services import Services
 from service.api.short_ways import protocol

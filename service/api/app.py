@@ -30,25 +30,25 @@ from service.api import (
     predictions,
     webhooks,
 )
-from service.api.authentication import Authentication
 from service.api.dashboard import registration as dashboard
 from service.api.dashboard import sign_in
 from service.api.dependencies import database_answers
 from service.api.description import Description
-from service.api.entrance import Entrance
 from service.api.errors import PROBLEM_TYPE, ProblemView
+from service.api.gate.authentication import Authentication
+from service.api.gate.entrance import Entrance
+from service.api.gate.observation import Observation
+from service.api.gate.rates import keep_sharing
+from service.api.gate.request_rates import RequestRates
+from service.api.gate.scopes import PublicPaths
+from service.api.gate.security_headers import SecurityHeaders
+from service.api.gate.security_schema import with_security
+from service.api.gate.shared_counts import SharedCounts
+from service.api.gate.sites import Sites
+from service.api.metering.process import TAKEN_BACK
 from service.api.methods import Methods
-from service.api.observation import Observation
-from service.api.process import TAKEN_BACK
 from service.api.protocols import registration as protocols
-from service.api.rates import keep_sharing
-from service.api.request_rates import RequestRates
-from service.api.scopes import PublicPaths
-from service.api.security_headers import SecurityHeaders
-from service.api.security_schema import with_security
 from service.api.services import Services
-from service.api.shared_counts import SharedCounts
-from service.api.sites import Sites
 from service.domain.quotas import can_share
 from service.sweeper import Sweeper
 from service.webhook_sender import WebhookSender

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BeforeValidator
 
 from service.api.dependencies import DatabaseDependency, PageDependency
-from service.api.scopes import needs
+from service.api.gate.scopes import needs
 from service.api.strict_bodies import StrictRoute
-from service.api.views import PageView, View
+from service.api.views.base import PageView, View
 from service.domain.audit import Action, Entry
 from service.domain.keys import Scope
 from service.use_cases import audit

@@ -7,12 +7,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import WithJsonSchema
 
-from service.api.comparison_views import ComparisonItemView, ComparisonView, ValidatedComparisonView
 from service.api.dependencies import DatabaseDependency, KeyedDependency, PageDependency, ServicesDependency, answer_of
+from service.api.gate.scopes import needs
 from service.api.plots import PLOT_RESPONSES, drawn, plot_form
-from service.api.scopes import needs
 from service.api.strict_bodies import StrictRoute
-from service.api.views import PageView
+from service.api.views.base import PageView
+from service.api.views.comparisons import ComparisonItemView, ComparisonView, ValidatedComparisonView
 from service.api.waiting import WaitParameter, has_tag, wait_for
 from service.domain.comparison_spec import ComparisonSpec
 from service.domain.keys import Scope

@@ -6,12 +6,12 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import StringConstraints, WithJsonSchema
 
-from service.api.dataset_views import DatasetView
 from service.api.dependencies import DatabaseDependency, KeyDependency, PageDependency, ServicesDependency, answer_of
-from service.api.scopes import needs
+from service.api.gate.scopes import needs
 from service.api.strict_bodies import StrictRoute
 from service.api.uploads import FORM, MEDIA_TYPES, PART, keyed_upload, received
-from service.api.views import PageView
+from service.api.views.base import PageView
+from service.api.views.datasets import DatasetView
 from service.domain.bounds import Frozen
 from service.domain.datasets import ColumnKind, Dataset
 from service.domain.errors import InvalidTable, Violation

@@ -7,9 +7,9 @@ import anyio
 from fastapi import APIRouter, Query, Response
 
 from service.api.dependencies import DatabaseDependency, ServicesDependency
-from service.api.diagnostic_views import DiagnosticsView, ProbeView
-from service.api.scopes import needs
+from service.api.gate.scopes import needs
 from service.api.strict_bodies import StrictRoute
+from service.api.views.diagnostics import DiagnosticsView, ProbeView
 from service.domain.keys import Scope
 from service.domain.spec import JobSpec
 from service.use_cases import diagnostics, probe

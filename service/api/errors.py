@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 
-from service.api.refusals import corrupt_blob_met, quota_refused, rate_limited
+from service.api.metering.refusals import corrupt_blob_met, quota_refused, rate_limited
 from service.domain import errors, key_errors, quotas, training_errors
 from service.domain.wording import pointer_step, shown
 from service.storage.faults import (

@@ -12,9 +12,9 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import WithJsonSchema
 
 from service.api.dependencies import DatabaseDependency, PageDependency, ServicesDependency
-from service.api.event_views import EventsView, EventView
-from service.api.scopes import ScopedRoute, needs
+from service.api.gate.scopes import ScopedRoute, needs
 from service.api.services import Services
+from service.api.views.events import EventsView, EventView
 from service.domain.errors import InvalidPageToken, MalformedRequest, UnknownJob
 from service.domain.jobs import Event, JobState
 from service.domain.keys import Scope

@@ -19,7 +19,7 @@ import numpy as np
 from anyio import CapacityLimiter
 from numpy.typing import NDArray
 
-from service.api.traffic import note_model
+from service.api.metering.traffic import note_model
 from service.inference.rows import CheckedRows
 from service.use_cases import predict
 from service.use_cases.predict import Answer

@@ -5,8 +5,8 @@ from importlib.metadata import version
 from fastapi import APIRouter, Response
 
 from service.api.dependencies import ServicesDependency
-from service.api.scopes import ScopedRoute, public
-from service.api.views import HealthView, ReadinessView, ServiceVersionView
+from service.api.gate.scopes import ScopedRoute, public
+from service.api.views.health import HealthView, ReadinessView, ServiceVersionView
 from service.use_cases import health
 
 router = APIRouter(tags=["operations"], route_class=ScopedRoute)

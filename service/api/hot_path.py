@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from service.api.connections import BoundedProtocol
+from service.api.gate.connections import BoundedProtocol
+from service.api.gate.request_rates import COUNTED
 from service.api.gathering import Gathering
-from service.api.request_rates import COUNTED
 from service.domain.owners import DEFAULT_OWNER
 from service.use_cases.serving import Served
 

@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from service.api.dependencies import DatabaseDependency, ServicesDependency
-from service.api.scopes import ScopedRoute, needs
-from service.api.views import View
+from service.api.gate.scopes import ScopedRoute, needs
+from service.api.views.base import View
 from service.domain.keys import Scope
 from service.domain.models import MAX_VERSION
 from service.domain.self_normalization import MEAN_DOMAIN, VARIANCE_DOMAIN

@@ -14,9 +14,10 @@ from service.api.dependencies import (
     ServicesDependency,
     answer_of,
 )
-from service.api.scopes import needs
+from service.api.gate.scopes import needs
 from service.api.strict_bodies import StrictRoute
-from service.api.views import EpochsView, JobView, PageView, SplitView, ValidatedView
+from service.api.views.base import PageView
+from service.api.views.jobs import EpochsView, JobView, SplitView, ValidatedView
 from service.api.waiting import WaitParameter, tagged, wait_for
 from service.domain.jobs import PART_CODES, Job, JobState
 from service.domain.keys import Scope

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from service.api.scopes import contexts
+from service.api.gate.scopes import contexts
 
 
 class Methods:

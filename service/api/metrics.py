@@ -7,8 +7,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.api.dependencies import ServicesDependency
-from service.api.gauges import DatabaseGauges
-from service.api.scopes import ScopedRoute, needs
+from service.api.gate.scopes import ScopedRoute, needs
+from service.api.metering.gauges import DatabaseGauges
 from service.domain.keys import Scope
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # it ships no types; several processes have none either

@@ -8,12 +8,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from service.api.dependencies import DatabaseDependency, KeyedDependency, PageDependency, ServicesDependency, answer_of
-from service.api.model_views import AliasesView, AliasSummaryView, AliasView, ModelView, VersionView
-from service.api.prediction_views import PredictionJobView
+from service.api.gate.scopes import needs
 from service.api.predictions import accepted
-from service.api.scopes import needs
 from service.api.strict_bodies import StrictRoute
-from service.api.views import PageView
+from service.api.views.base import PageView
+from service.api.views.models import AliasesView, AliasSummaryView, AliasView, ModelView, VersionView
+from service.api.views.predictions import PredictionJobView
 from service.api.waiting import has_tag
 from service.domain.bounds import Between, Frozen
 from service.domain.keys import Scope

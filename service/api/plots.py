@@ -10,7 +10,7 @@ from pydantic import WithJsonSchema
 from service.api.dependencies import DatabaseDependency, ServicesDependency
 from service.api.formats.negotiation import answer_type
 from service.api.formats.openapi import NOT_ACCEPTABLE
-from service.api.scopes import needs
+from service.api.gate.scopes import needs
 from service.api.services import Services
 from service.api.strict_bodies import StrictRoute
 from service.api.waiting import has_tag

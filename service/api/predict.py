@@ -14,11 +14,11 @@ from service.api.answers import to_json
 from service.api.dependencies import OwnerDependency, ServicesDependency
 from service.api.formats import openapi
 from service.api.formats.answering import answer_in_formats, respond, wanted_by
-from service.api.scopes import needs
+from service.api.gate.scopes import needs
+from service.api.metering.traffic import note_model
 from service.api.services import Services, find_served, owner_of
 from service.api.strict_bodies import LARGE_BODY_BYTES, StrictRequest, StrictRoute
-from service.api.traffic import note_model
-from service.api.views import PredictionView
+from service.api.views.predict import PredictionView
 from service.domain.bounds import Between, Frozen, Name
 from service.domain.errors import InvalidInput, Violation
 from service.domain.keys import Scope

@@ -15,10 +15,10 @@ from service.api.dependencies import (
     ServicesDependency,
     answer_of,
 )
-from service.api.prediction_views import PredictionJobView
-from service.api.scopes import needs
+from service.api.gate.scopes import needs
 from service.api.strict_bodies import StrictRoute
-from service.api.views import PageView
+from service.api.views.base import PageView
+from service.api.views.predictions import PredictionJobView
 from service.api.waiting import WaitParameter, has_tag, tagged, wait_for
 from service.domain.jobs import JobState
 from service.domain.keys import Scope

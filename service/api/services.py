@@ -11,14 +11,14 @@ from anyio import CapacityLimiter
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
-from service.api.counts import PredictionCounts
+from service.api.gate.hosts import Hosts
+from service.api.gate.key_check import KeyCheck
+from service.api.gate.rates import Rates
 from service.api.gathering import Gathering
-from service.api.hosts import Hosts
 from service.api.imports import ImportQueue
-from service.api.key_check import KeyCheck
-from service.api.process import ProcessCounts
-from service.api.rates import Rates
-from service.api.traffic import Traffic
+from service.api.metering.counts import PredictionCounts
+from service.api.metering.process import ProcessCounts
+from service.api.metering.traffic import Traffic
 from service.domain.audit import Actor
 from service.domain.errors import RequestStillRunning
 from service.domain.limits import ConnectionBounds, Limits, TableLimits

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.api.answers import to_json
-from service.api.credentials import token_of
+from service.api.gate.credentials import token_of
+from service.api.gate.security_headers import as_lines
 from service.api.hot_path import MAX_BODY_BYTES, HotPath, HotProtocol, Ready, Route
 from service.api.protocols import infer_answers
 from service.api.protocols.signatures import MATRIX
 from service.api.protocols.statistics import Statistics
-from service.api.security_headers import as_lines
 from service.api.services import Services
 from service.api.strict_bodies import LARGE_BODY_BYTES
 from service.domain.errors import InvalidRows

@@ -9,7 +9,7 @@ from fastapi import HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from service.api.errors import malformed
-from service.api.scopes import ScopedRoute
+from service.api.gate.scopes import ScopedRoute
 from service.domain import strict_json
 from service.domain.errors import MalformedRequest
 

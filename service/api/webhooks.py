@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 
 from service.api.dependencies import DatabaseDependency, KeyedDependency, PageDependency, ServicesDependency, answer_of
-from service.api.scopes import needs
+from service.api.gate.scopes import needs
 from service.api.strict_bodies import StrictRoute
-from service.api.views import PageView
-from service.api.webhook_views import DeliveryView, NewWebhookView, WebhookView
+from service.api.views.base import PageView
+from service.api.views.webhooks import DeliveryView, NewWebhookView, WebhookView
 from service.domain.keys import Scope
 from service.domain.webhooks import Delivery, WebhookChange, WebhookSpec
 from service.use_cases import webhooks

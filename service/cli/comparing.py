@@ -37,7 +37,7 @@ from service.cli.watching import watch_comparison
 from service.cli.wording import age, duration
 
 if TYPE_CHECKING:
-    from service.api.comparison_views import ComparisonItemView
+    from service.api.views.comparisons import ComparisonItemView
     from service.client import Client
 
 HEADINGS = ("id", "state", "data set", "jobs", "preset", "age", "tags")

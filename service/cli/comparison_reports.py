@@ -9,7 +9,7 @@ from service.cli.printing import put, put_facts, put_table
 from service.cli.wording import measure, names
 
 if TYPE_CHECKING:
-    from service.api.comparison_views import ComparisonView
+    from service.api.views.comparisons import ComparisonView
     from service.domain.comparison_arms import ArmResult, Measured
     from service.domain.comparison_claims import Claim
 

@@ -14,7 +14,7 @@ from service.cli.uploading import uploaded
 from service.cli.wording import age, count, measure, names, size
 
 if TYPE_CHECKING:
-    from service.api.dataset_views import ColumnView, DatasetView
+    from service.api.views.datasets import ColumnView, DatasetView
 
 HEADINGS = ("id", "name", "rows", "columns", "size", "age", "warnings")
 COLUMN_HEADINGS = ("column", "kind", "missing", "unique", "mean", "std", "min", "max", "examples")

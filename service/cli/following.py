@@ -14,9 +14,9 @@ from service.cli.printing import INTERRUPTED, can_draw, harmless, note, write
 from service.cli.wording import measures
 
 if TYPE_CHECKING:
-    from service.api.comparison_views import ComparisonView
-    from service.api.event_views import EventView
-    from service.api.views import JobView
+    from service.api.views.comparisons import ComparisonView
+    from service.api.views.events import EventView
+    from service.api.views.jobs import JobView
     from service.client import Client
 
 STATES = {

@@ -13,8 +13,8 @@ from service.cli.reports import facts_of
 from service.cli.wording import age, measure
 
 if TYPE_CHECKING:
-    from service.api.comparison_views import ComparisonView
-    from service.api.views import JobView
+    from service.api.views.comparisons import ComparisonView
+    from service.api.views.jobs import JobView
     from service.client import Client
 
 HEADINGS = ("id", "state", "data set", "model", "epoch", "val_loss", "test", "age", "tags")

@@ -16,7 +16,7 @@ from service.cli.row_writing import text_to
 from service.cli.wording import age, measures, size
 
 if TYPE_CHECKING:
-    from service.api.model_views import AliasChangeView, ModelView, VersionSummaryView
+    from service.api.views.models import AliasChangeView, ModelView, VersionSummaryView
     from service.client import Client
     from service.client.models import FileName
 

@@ -14,7 +14,7 @@ from service.cli.row_writing import CsvWriter, JsonWriter, written_to
 from service.cli.wording import names
 
 if TYPE_CHECKING:
-    from service.api.model_views import VersionView
+    from service.api.views.models import VersionView
     from service.client import Client
     from service.client.predict import Prediction
 

@@ -12,8 +12,9 @@ from service.cli.printing import ENDED_BADLY, OK, put, put_facts
 from service.cli.wording import age, count, duration, measures, network_words, question, size, training_words
 
 if TYPE_CHECKING:
-    from service.api.dataset_views import DatasetView
-    from service.api.views import FindingView, JobView, ValidatedView, VerdictView
+    from service.api.views.datasets import DatasetView
+    from service.api.views.jobs import JobView, ValidatedView
+    from service.api.views.verdicts import FindingView, VerdictView
     from service.client import Client
 
 MOST_CELLS = 20

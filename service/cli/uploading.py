@@ -13,7 +13,7 @@ from service.cli.printing import note, reason
 from service.cli.wording import count
 
 if TYPE_CHECKING:
-    from service.api.dataset_views import DatasetView
+    from service.api.views.datasets import DatasetView
     from service.client import Client
 
 ARGUMENT = "FILE|DATASET"

@@ -14,8 +14,8 @@ from service.cli.printing import put_json
 from service.cli.reports import put_end, status_of
 
 if TYPE_CHECKING:
-    from service.api.comparison_views import ComparisonView
-    from service.api.views import JobView
+    from service.api.views.comparisons import ComparisonView
+    from service.api.views.jobs import JobView
     from service.client import Client
     from service.domain.jobs import JobState
 

@@ -11,7 +11,7 @@ from service.cli.printing import note, put, put_json, put_table
 from service.cli.wording import age
 
 if TYPE_CHECKING:
-    from service.api.webhook_views import DeliveryView, WebhookView
+    from service.api.views.webhooks import DeliveryView, WebhookView
 
 HEADINGS = ("id", "url", "events", "state", "age")
 DELIVERY_HEADINGS = ("number", "event", "state", "tries", "answer", "age")

@@ -34,7 +34,9 @@ def view(kind: type[Model]) -> Callable[[httpx2.Response], Model]:
 
 def page(kind: type[Model]) -> Callable[[httpx2.Response], tuple[list[Model], str | None]]:
     """Return a reader of a page: its items and the token of the next one."""
-    from service.api.views import PageView  # Not at the top, for it takes a fifth of a second, and errors need it not.
+    from service.api.views.base import (
+        PageView,  # Not at the top, for it takes a fifth of a second, and errors need it not.
+    )
 
     read_page = view(PageView[kind])  # type: ignore[valid-type]  # a class made at run time, as pydantic wants it
 

@@ -5,7 +5,7 @@ from typing import Any, TypedDict, Unpack
 
 from pydantic import BaseModel
 
-from service.api.comparison_views import ComparisonItemView, ComparisonView, ValidatedComparisonView
+from service.api.views.comparisons import ComparisonItemView, ComparisonView, ValidatedComparisonView
 from service.client import answers
 from service.client.jobs import PlotFormat
 from service.client.methods import AsyncResource, Resource, awaited, listed, listed_async, sent

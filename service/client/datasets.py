@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from service.api.dataset_views import DatasetView
+from service.api.views.datasets import DatasetView
 from service.client import answers
 from service.client.methods import AsyncResource, Resource, awaited, listed, listed_async, sent
 from service.client.requests import Reference, at, given, listing, with_json

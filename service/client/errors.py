@@ -22,9 +22,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from service.api.comparison_views import ComparisonView
-    from service.api.prediction_views import PredictionJobView
-    from service.api.views import JobView
+    from service.api.views.comparisons import ComparisonView
+    from service.api.views.jobs import JobView
+    from service.api.views.predictions import PredictionJobView
 
     Waited = JobView | PredictionJobView | ComparisonView
 

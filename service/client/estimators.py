@@ -13,8 +13,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 
-from service.api.dataset_views import DatasetView
-from service.api.views import JobView
+from service.api.views.datasets import DatasetView
+from service.api.views.jobs import JobView
 from service.client import estimator_tables as tables
 from service.client.client import Client
 from service.client.errors import JobEnded

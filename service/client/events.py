@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx2
 from pydantic import ValidationError
 
-from service.api.event_views import EventView
+from service.api.views.events import EventView
 from service.client.answers import error_of, unexpected
 from service.client.errors import ConnectionFailed, UnexpectedAnswer
 from service.client.requests import Reference, at

@@ -10,12 +10,12 @@ from service.client import answers
 from service.client.steps import Call, Exchange, Steps
 
 if TYPE_CHECKING:
-    from service.api.views import ServiceVersionView
+    from service.api.views.health import ServiceVersionView
 
 
 def version() -> Call[ServiceVersionView]:
     """Say which version of the service this is."""
-    from service.api.views import ServiceVersionView
+    from service.api.views.health import ServiceVersionView
 
     return Call(Exchange("GET", "/version"), answers.view(ServiceVersionView))
 

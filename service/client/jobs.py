@@ -5,9 +5,9 @@ from typing import Any, Literal, TypedDict, Unpack
 
 from pydantic import BaseModel
 
-from service.api.diagnostic_views import DiagnosticsView
-from service.api.event_views import EventView
-from service.api.views import EpochsView, JobView, SplitView, ValidatedView
+from service.api.views.diagnostics import DiagnosticsView
+from service.api.views.events import EventView
+from service.api.views.jobs import EpochsView, JobView, SplitView, ValidatedView
 from service.client import answers
 from service.client.events import JobUpdate, watched, watched_async
 from service.client.methods import AsyncResource, Resource, awaited, listed, listed_async, sent

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
 
-from service.api.dataset_views import DatasetView
-from service.api.views import JobView
+from service.api.views.datasets import DatasetView
+from service.api.views.jobs import JobView
 from service.client.client import Client
 from service.client.errors import Conflict, JobEnded, NotFound, SelfnormError
 from service.client.requests import PAGE_SIZE

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from service.api.model_views import AliasesView, AliasSummaryView, AliasView, ModelView, VersionView
-from service.api.prediction_views import PredictionJobView
+from service.api.views.models import AliasesView, AliasSummaryView, AliasView, ModelView, VersionView
+from service.api.views.predictions import PredictionJobView
 from service.client import answers
 from service.client.downloads import downloaded
 from service.client.methods import AsyncResource, Resource, awaited, listed, listed_async, sent

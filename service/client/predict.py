@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import httpx2
     from numpy.typing import NDArray
 
-    from service.api.views import ExplanationsView, UncertaintyView
+    from service.api.views.predict import ExplanationsView, UncertaintyView
     from service.domain.models import ClassLabel
 
 PROBABILITY = "probability: "
@@ -123,7 +123,7 @@ def _uncertainty(asked: bool | int | Mapping[str, int] | None) -> Mapping[str, i
 def _read_json(answer: httpx2.Response) -> Prediction:
     import numpy as np
 
-    from service.api.views import PredictionView
+    from service.api.views.predict import PredictionView
 
     found = answers.view(PredictionView)(answer)
     probabilities = None if found.probabilities is None else np.asarray(found.probabilities, np.float32)

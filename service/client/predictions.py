@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
-from service.api.prediction_views import PredictionJobView
+from service.api.views.predictions import PredictionJobView
 from service.client import answers
 from service.client.downloads import downloaded
 from service.client.methods import AsyncResource, Resource, awaited, listed, listed_async, sent

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 from service.client.steps import Call, Steps
 
 if TYPE_CHECKING:
-    from service.api.dataset_views import DatasetView
-    from service.api.diagnostic_views import ProbeView
-    from service.api.views import JobView
+    from service.api.views.datasets import DatasetView
+    from service.api.views.diagnostics import ProbeView
+    from service.api.views.jobs import JobView
     from service.client.jobs import JobFields, TrainingFields
     from service.client.progress import Progress
     from service.client.sources import Source
@@ -46,7 +46,7 @@ def train(
 
 def probe(spec: JobSpec | Mapping[str, Any] | None = None, /, **fields: Unpack[JobFields]) -> Call[ProbeView]:
     """Feed the untrained network with real rows: moments, gradients, the depth horizon; in seconds, without a job."""
-    from service.api.diagnostic_views import ProbeView
+    from service.api.views.diagnostics import ProbeView
     from service.client import answers
     from service.client.requests import fields_of, with_json
 
@@ -55,7 +55,7 @@ def probe(spec: JobSpec | Mapping[str, Any] | None = None, /, **fields: Unpack[J
 
 def _stored(source: Any, name: str | None) -> Steps[str]:
     """Return the id of the data set that a source is, or becomes when it is uploaded."""
-    from service.api.dataset_views import DatasetView
+    from service.api.views.datasets import DatasetView
     from service.client import datasets
     from service.client.sources import is_file
 

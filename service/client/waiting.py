@@ -10,9 +10,9 @@ from service.client.steps import Call, Exchange, Pause, Steps
 from service.domain.jobs import JobState
 
 if TYPE_CHECKING:
-    from service.api.comparison_views import ComparisonView
-    from service.api.prediction_views import PredictionJobView
-    from service.api.views import JobView
+    from service.api.views.comparisons import ComparisonView
+    from service.api.views.jobs import JobView
+    from service.api.views.predictions import PredictionJobView
 
 Waited = TypeVar("Waited", "JobView", "PredictionJobView", "ComparisonView")
 

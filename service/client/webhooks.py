@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from service.api.webhook_views import DeliveryView, NewWebhookView, WebhookView
+from service.api.views.webhooks import DeliveryView, NewWebhookView, WebhookView
 from service.client import answers
 from service.client.methods import AsyncResource, Resource, awaited, listed, listed_async, sent
 from service.client.requests import Reference, at, given, listing, with_json

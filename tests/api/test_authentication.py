@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from prometheus_client import REGISTRY
 
 from service.api.app import create_app
-from service.api.scopes import DESCRIPTIONS, ScopedRoute, contexts, is_declared, needed
+from service.api.gate.scopes import DESCRIPTIONS, ScopedRoute, contexts, is_declared, needed
 from service.api.services import Services
 from service.domain.keys import DEFAULT_SCOPES, Scope
 from service.logs import JsonLines
@@ -264,12 +264,12 @@ def test_key_that_has_ended_is_named_in_the_log_and_counted_and_its_user_hears_n
     keys.revoke_key(database, revoked.split("_")[1])
     lines = Lines()
     caplog.set_level(logging.INFO)
-    logging.getLogger("service.api.observation").addHandler(lines)
+    logging.getLogger("service.api.gate.observation").addHandler(lines)
     with TestClient(create_app(services)) as client:
         time.sleep(0.01)
         before = [faults(reason) for reason in ("revoked", "expired", "unknown")]
         answers = [client.get("/jobs", headers=bearer(text)) for text in (revoked, expired, unknown)]
-    logging.getLogger("service.api.observation").removeHandler(lines)
+    logging.getLogger("service.api.gate.observation").removeHandler(lines)
     assert [faults(reason) for reason in ("revoked", "expired", "unknown")] == [count + 1 for count in before]
     assert len({problem(answer, 401)["detail"] for answer in answers}) == 1
     named = [line.get("key_id") for line in lines.told if line.get("status") == 401]

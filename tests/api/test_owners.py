@@ -21,7 +21,7 @@ from fastapi.testclient import TestClient
 from service.api import short_ways
 from service.api.app import create_app
 from service.api.dashboard.live import Feeds
-from service.api.scopes import DESCRIPTIONS, ScopedRoute, contexts, needed
+from service.api.gate.scopes import DESCRIPTIONS, ScopedRoute, contexts, needed
 from service.api.services import RunningRequests, Services
 from service.domain.keys import Scope
 from service.storage.database import Database

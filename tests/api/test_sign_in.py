@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from prometheus_client import REGISTRY
 
 from service.api.app import create_app
-from service.api.entrance import MAX_PUBLIC_BYTES
+from service.api.gate.entrance import MAX_PUBLIC_BYTES
 from service.api.services import Services
 from service.domain.keys import DEFAULT_SCOPES, Scope
 from service.domain.quotas import Rate

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 
 from service.api import errors
-from service.api.entrance import Entrance
+from service.api.gate.entrance import Entrance
 from service.domain.limits import ConnectionBounds
 
 

@@ -18,7 +18,7 @@ from fastapi import HTTPException
 
 from service.api.formats import arrow, csv, ndjson, negotiation, npy
 from service.api.protocols import bodies, infer_requests, invocation_rows, tensorflow_requests
-from service.api.protocols.faults import Refused
+from service.api.rephrasing import Refused
 from service.domain import keys, strict_json
 from service.domain.errors import InvalidTable, SelfnormError
 from service.domain.limits import TableLimits

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.api.views import JobView
+from service.api.views.jobs import JobView
 from service.client import (
     AsyncClient,
     Client,

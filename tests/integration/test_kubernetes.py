@@ -14,7 +14,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from service.api import gauges, health, metrics
+from service.api import health, metrics
+from service.api.metering import gauges
 from service.cli.main import COMMANDS
 from service.server import GRACEFUL_SHUTDOWN_SECONDS
 from service.settings import PREFIX, Settings

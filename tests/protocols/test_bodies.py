@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.api.protocols import binary_tensors, bodies
-from service.api.protocols.faults import Refused
 from service.api.protocols.infer_answers import to_json, to_parts
 from service.api.protocols.infer_requests import Wanted
 from service.api.protocols.text_cells import read_cells
+from service.api.rephrasing import Refused
 from service.domain.encoders import BooleanEncoder, CategoricalEncoder, NumericEncoder
 from service.domain.owners import DEFAULT_OWNER
 from service.storage.database import Database

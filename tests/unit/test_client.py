@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 import pytest
 
 import service.client
-from service.api.views import JobView
+from service.api.views.jobs import JobView
 from service.client import AsyncClient, Client, InvalidSettings, SelfnormError, progress
 from service.client.comparisons import ComparisonFields
 from service.client.jobs import JobFields

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import httpx2
 import pytest
 
-from service.api.views import JobView
+from service.api.views.jobs import JobView
 from service.client import AsyncClient, Client, ConnectionFailed, Unavailable, UnexpectedAnswer
 from service.client.events import Following
 from service.client.steps import Call, Pause

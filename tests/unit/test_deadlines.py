@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.api.entrance import Entrance
+from service.api.gate.entrance import Entrance
 from service.domain.limits import ConnectionBounds
 
 BODY = {"type": "http.request", "body": b"1", "more_body": True}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fastapi import HTTPException
 
-from service.api.entrance import MAX_PUBLIC_BYTES, Entrance
+from service.api.gate.entrance import MAX_PUBLIC_BYTES, Entrance
 from service.domain.limits import ConnectionBounds
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from service.api.credentials import address_of
-from service.api.rates import MOST_NAMES, OTHERS, Rates
+from service.api.gate.credentials import address_of
+from service.api.gate.rates import MOST_NAMES, OTHERS, Rates
 from service.domain.quotas import Rate
 
 

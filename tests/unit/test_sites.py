@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.api.credentials import cookie_of, site_of, token_of
-from service.api.hosts import Hosts
+from service.api.gate.credentials import cookie_of, site_of, token_of
+from service.api.gate.hosts import Hosts
 from service.listening import is_loopback, needs_keys
 from service.processes import CannotStart
 

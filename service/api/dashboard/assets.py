@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, Header, HTTPException, Response
 
-from service.api.scopes import ScopedRoute, public
+from service.api.gate.scopes import ScopedRoute, public
 
 router = APIRouter(prefix="/dashboard/static", include_in_schema=False, route_class=ScopedRoute)
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import JSONResponse
 
 from service.api.dependencies import DatabaseDependency
-from service.api.scopes import needs
+from service.api.gate.scopes import needs
 from service.api.strict_bodies import StrictRoute
 from service.domain.diagnostics import Diagnosis
 from service.domain.keys import Scope

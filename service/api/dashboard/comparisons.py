@@ -6,15 +6,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from service.api.comparison_views import ComparisonView
 from service.api.dashboard import comparison_fields
 from service.api.dashboard.chart_data import short
 from service.api.dashboard.comparison_tables import tables_of
 from service.api.dashboard.job import readable
 from service.api.dashboard.pages import PageRoute, page
 from service.api.dependencies import DatabaseDependency, PageDependency
-from service.api.scopes import needs
+from service.api.gate.scopes import needs
 from service.api.strict_bodies import StrictRoute
+from service.api.views.comparisons import ComparisonView
 from service.api.waiting import has_tag
 from service.domain.comparison_spec import ComparisonSpec
 from service.domain.curves import Curves

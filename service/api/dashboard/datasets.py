@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 
 from service.api.dashboard.pages import PageRoute, page
 from service.api.dependencies import DatabaseDependency, PageDependency, ServicesDependency
-from service.api.scopes import needs
+from service.api.gate.scopes import needs
 from service.domain.datasets import TRAINABLE_KINDS, ColumnKind, Dataset
 from service.domain.keys import Scope
 from service.use_cases import datasets

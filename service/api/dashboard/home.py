@@ -5,7 +5,7 @@ from fastapi import APIRouter, Response
 from service.api.dashboard.job_rows import JobRow
 from service.api.dashboard.pages import PageRoute, page
 from service.api.dependencies import DatabaseDependency, ServicesDependency
-from service.api.scopes import needs
+from service.api.gate.scopes import needs
 from service.api.services import Services
 from service.domain.datasets import SCIKIT_LEARN_TABLES
 from service.domain.keys import Scope

@@ -11,11 +11,12 @@ from fastapi.responses import JSONResponse
 
 from service.api.dashboard.pages import PageRoute, page
 from service.api.dependencies import DatabaseDependency, ServicesDependency
-from service.api.event_views import EventView
-from service.api.scopes import needs
+from service.api.gate.scopes import needs
 from service.api.services import Services
 from service.api.strict_bodies import StrictRoute
-from service.api.views import FindingView, JobView, MetricsView
+from service.api.views.events import EventView
+from service.api.views.jobs import JobView, MetricsView
+from service.api.views.verdicts import FindingView
 from service.domain.jobs import RESUMABLE_ERRORS, EventKind, JobState
 from service.domain.keys import Scope
 from service.domain.self_normalization import (

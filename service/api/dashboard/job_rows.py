@@ -5,7 +5,7 @@ from typing import Any
 
 from service.api.dashboard import drawing, measures
 from service.api.dashboard.pages import number
-from service.api.views import View
+from service.api.views.base import View
 from service.domain.jobs import ACTIVE_STATES, Job, JobState
 from service.use_cases.job_list import ListedJob
 

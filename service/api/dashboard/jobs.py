@@ -11,7 +11,7 @@ from service.api.dashboard import spec_fields
 from service.api.dashboard.job_rows import JobRow
 from service.api.dashboard.pages import PageRoute, page
 from service.api.dependencies import DatabaseDependency, ServicesDependency
-from service.api.scopes import needs
+from service.api.gate.scopes import needs
 from service.domain.datasets import TRAINABLE_KINDS
 from service.domain.errors import UnknownDataset
 from service.domain.jobs import JobState

@@ -25,7 +25,7 @@ from service.api.events import (
     event_number,
     event_stream,
 )
-from service.api.scopes import ScopedRoute, needs
+from service.api.gate.scopes import ScopedRoute, needs
 from service.api.services import Services
 from service.domain.keys import Scope
 from service.storage.database import Database

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Query, Request, Response
 from service.api.dashboard.fields import fields_of, row_of
 from service.api.dashboard.pages import PageRoute, page
 from service.api.dependencies import DatabaseDependency, PageDependency, ServicesDependency
-from service.api.model_views import AliasView, VersionView
-from service.api.scopes import needs
+from service.api.gate.scopes import needs
 from service.api.services import Services
+from service.api.views.models import AliasView, VersionView
 from service.domain.datasets import Dataset
 from service.domain.errors import UnknownDataset
 from service.domain.keys import Scope

@@ -12,9 +12,9 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from starlette.responses import JSONResponse
 
-from service.api.credentials import SIGNED_IN
 from service.api.dashboard import assets, drawing, measures
-from service.api.scopes import ScopedRoute
+from service.api.gate.credentials import SIGNED_IN
+from service.api.gate.scopes import ScopedRoute
 from service.domain.key_errors import MissingScope, NoKey
 from service.domain.wording import JSON_WORDS
 from service.use_cases.plots import are_drawn

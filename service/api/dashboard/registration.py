@@ -6,7 +6,7 @@ from fastapi.responses import RedirectResponse
 from service.api.dashboard import assets, chart_data, comparisons, datasets, home, job, jobs, live, models, sign_in
 from service.api.dashboard.pages import PageRoute
 from service.api.dependencies import database_answers
-from service.api.scopes import needs
+from service.api.gate.scopes import needs
 from service.domain.keys import Scope
 
 nothing = APIRouter(prefix="/dashboard", route_class=PageRoute, include_in_schema=False)

@@ -11,12 +11,12 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.types import Scope
 
-from service.api.credentials import all_of, cookie_name, cookie_of, site_of
 from service.api.dashboard.pages import PageRoute, page
 from service.api.dependencies import ServicesDependency
-from service.api.scopes import public
+from service.api.gate.credentials import all_of, cookie_name, cookie_of, site_of
+from service.api.gate.scopes import public
+from service.api.gate.sites import OTHERS
 from service.api.services import Services
-from service.api.sites import OTHERS
 from service.domain.key_errors import InvalidKey
 from service.domain.quotas import TooManyWrongKeys
 

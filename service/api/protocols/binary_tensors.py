@@ -6,7 +6,7 @@ from http import HTTPStatus
 import numpy as np
 from numpy.typing import NDArray
 
-from service.api.protocols.faults import Refused
+from service.api.rephrasing import Refused
 
 NUMBERS = {
     "FP16": "<f2",

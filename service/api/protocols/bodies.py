@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service.api.protocols.faults import Refused
+from service.api.rephrasing import Refused
 from service.api.services import Services
 from service.api.strict_bodies import LARGE_BODY_BYTES
 from service.domain import strict_json

@@ -13,10 +13,10 @@ from service.api.formats.limits import MAX_CELLS, too_much
 from service.api.protocols import binary_tensors
 from service.api.protocols.binary_tensors import Cells
 from service.api.protocols.bodies import NotJson, check_json, read_json
-from service.api.protocols.faults import Refused
 from service.api.protocols.json_members import flag, member, of_kind, parameters_of
 from service.api.protocols.signatures import LABEL, MATRIX, Signature, Tensor, signature_of
 from service.api.protocols.tensor_rows import Given, rows_of
+from service.api.rephrasing import Refused
 from service.domain.strict_json import MAX_DEPTH
 from service.inference.rows import CheckedRows, check_count
 from service.use_cases.serving import Served

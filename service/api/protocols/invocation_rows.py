@@ -9,8 +9,8 @@ from http import HTTPStatus
 from typing import Any
 
 from service.api.protocols.bodies import NotJson, check_json, check_length, read_json, read_numbers
-from service.api.protocols.faults import Refused
 from service.api.protocols.text_cells import read_cells
+from service.api.rephrasing import Refused
 from service.domain.wording import listed, shown
 from service.inference.rows import CheckedRows
 from service.use_cases.predict import check_size

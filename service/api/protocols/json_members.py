@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Any
 
-from service.api.protocols.faults import Refused
+from service.api.rephrasing import Refused
 
 WORDS: dict[type, str] = {str: "string", list: "array", dict: "object", bool: "boolean", int: "unsigned-integer"}
 

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
+from service.api.gate.scopes import needs
 from service.api.protocols import model_documents
 from service.api.protocols.bodies import NotJson, check_length, read_json
 from service.api.protocols.exchange import (
@@ -16,12 +17,12 @@ from service.api.protocols.exchange import (
     json_response,
     statistics_of,
 )
-from service.api.protocols.faults import ProtocolRoute, Refused
+from service.api.protocols.route import ProtocolRoute
 from service.api.protocols.json_members import flag, parameters_of
 from service.api.protocols.open_inference import find
 from service.api.protocols.repository import every_model
 from service.api.protocols.views import ErrorTextView, IndexEntryView, IndexRequestView, StatisticsView, json_body
-from service.api.scopes import needs
+from service.api.rephrasing import Refused
 from service.api.services import database_of, owner_of, services_of
 from service.api.strict_bodies import LARGE_BODY_BYTES
 from service.domain.keys import Scope

@@ -8,6 +8,7 @@ from importlib.metadata import version as installed_version
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
+from service.api.gate.scopes import needs, public
 from service.api.protocols import model_documents
 from service.api.protocols.bodies import accepted_encoding, compress, in_turn, size_to_read, unpacked
 from service.api.protocols.exchange import (
@@ -19,7 +20,7 @@ from service.api.protocols.exchange import (
     json_response,
     statistics_of,
 )
-from service.api.protocols.faults import ProtocolRoute, Refused
+from service.api.protocols.route import ProtocolRoute
 from service.api.protocols.infer_answers import to_parts
 from service.api.protocols.infer_requests import Asked, read_request
 from service.api.protocols.repository import can_serve, versions_of
@@ -34,7 +35,7 @@ from service.api.protocols.views import (
     ServerMetadataView,
     json_body,
 )
-from service.api.scopes import needs, public
+from service.api.rephrasing import Refused
 from service.api.services import find_served, owner_of, services_of
 from service.domain.errors import InvalidRows
 from service.domain.keys import Scope

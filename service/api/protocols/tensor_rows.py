@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.api.protocols.binary_tensors import Cells
-from service.api.protocols.faults import Refused
 from service.api.protocols.signatures import Tensor, signature_of
 from service.api.protocols.text_cells import read_cells
+from service.api.rephrasing import Refused
 from service.domain.encoders import Encoder
 from service.inference.rows import CheckedRows
 from service.use_cases.predict import check_size

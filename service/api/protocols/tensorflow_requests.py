@@ -8,8 +8,8 @@ from http import HTTPStatus
 from typing import Any
 
 from service.api.protocols.bodies import NotJson, check_json, read_json, read_numbers
-from service.api.protocols.faults import Refused
 from service.api.protocols.signatures import signature_of
+from service.api.rephrasing import Refused
 from service.domain.wording import shown
 from service.inference.rows import CheckedRows
 from service.use_cases.predict import check_size

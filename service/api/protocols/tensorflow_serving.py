@@ -12,6 +12,7 @@ import numpy as np
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
+from service.api.gate.scopes import needs
 from service.api.protocols import tensorflow_documents
 from service.api.protocols.bodies import in_turn, size_to_read, unpacked
 from service.api.protocols.exchange import (
@@ -23,7 +24,7 @@ from service.api.protocols.exchange import (
     json_response,
     statistics_of,
 )
-from service.api.protocols.faults import ProtocolRoute, Refused
+from service.api.protocols.route import ProtocolRoute
 from service.api.protocols.repository import versions_of
 from service.api.protocols.signatures import signature_of
 from service.api.protocols.tensorflow_requests import CLASSIFY, PREDICT, REGRESS, Asked, read_examples, read_predict
@@ -37,7 +38,7 @@ from service.api.protocols.views import (
     ServableMetadataView,
     json_body,
 )
-from service.api.scopes import needs
+from service.api.rephrasing import Refused
 from service.api.services import find_served, owner_of, services_of
 from service.domain.errors import InvalidRows, NotFound
 from service.domain.keys import Scope

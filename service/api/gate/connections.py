@@ -14,7 +14,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.api.errors import CODES, PROBLEM_TYPE, RETRY_AFTER_SECONDS, ProblemView
-from service.api.refusals import SlowPart, slow_client_closed
+from service.api.metering.refusals import SlowPart, slow_client_closed
 from service.domain.limits import ConnectionBounds
 
 TICK_SECONDS = 1.0

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from service.api.traffic import OTHER, Told, add_durations, answered_at_once, since
+from service.api.metering.traffic import OTHER, Told, add_durations, answered_at_once, since
 from service.domain.durations import BOUNDS
 from service.use_cases.serving import Served, Serving
 

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from service.api.views import FindingView, VerdictView, View
+from service.api.views.base import View
+from service.api.views.verdicts import FindingView, VerdictView
 from service.domain.diagnostics import Diagnosis, Histogram
 from service.domain.signal import Signal
 

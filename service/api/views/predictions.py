@@ -3,8 +3,8 @@
 from datetime import datetime
 from typing import Literal
 
-from service.api.model_views import ClassCalibrationView, NumberCalibrationView, calibration_view
-from service.api.views import ErrorReference, View
+from service.api.views.base import ErrorReference, View
+from service.api.views.models import ClassCalibrationView, NumberCalibrationView, calibration_view
 from service.domain.jobs import JobState, Measure
 from service.domain.predictions import Evaluation, PredictionJob, PredictionResult, PredictionSpec
 

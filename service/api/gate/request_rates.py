@@ -6,8 +6,8 @@ from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.errors import as_problem
-from service.api.protocols.faults import rephrase
-from service.api.rates import Rates
+from service.api.gate.rates import Rates
+from service.api.rephrasing import rephrase
 from service.domain.owners import DEFAULT_OWNER
 from service.domain.quotas import TooManyRequests
 

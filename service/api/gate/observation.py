@@ -11,7 +11,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import tracing
-from service.api.traffic import Traffic
+from service.api.metering.traffic import Traffic
 from service.logs import REQUEST
 
 logger = logging.getLogger(__name__)

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.credentials import SAFE_METHODS, all_of, site_of
 from service.api.errors import as_problem
-from service.api.hosts import Hosts
-from service.api.protocols.faults import rephrase
+from service.api.gate.credentials import SAFE_METHODS, all_of, site_of
+from service.api.gate.hosts import Hosts
+from service.api.rephrasing import rephrase
 from service.domain.key_errors import Forbidden, OtherSite, ThroughProxy, UnknownHost
 
 OTHERS = (b"cross-site", b"same-site")

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from service.api.views import View
+from service.api.views.base import View
 from service.domain.webhooks import Delivery, DeliveryState, Webhook
 
 

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from fastapi import Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.credentials import SAFE_METHODS, SIGNED_IN, all_of, cookie_of, site_of, token_of
 from service.api.errors import as_problem, on_database_error
-from service.api.key_check import KeyCheck
-from service.api.protocols.faults import rephrase
-from service.api.refusals import KeyFault, authentication_failed
-from service.api.scopes import NOBODY
+from service.api.gate.credentials import SAFE_METHODS, SIGNED_IN, all_of, cookie_of, site_of, token_of
+from service.api.gate.key_check import KeyCheck
+from service.api.gate.scopes import NOBODY
+from service.api.metering.refusals import KeyFault, authentication_failed
+from service.api.rephrasing import rephrase
 from service.domain.key_errors import Forbidden, InvalidKey, NoKey, OtherSite, Unauthorized
 from service.domain.quotas import TooManyRequests
 from service.storage.faults import DATABASE_DOWN, STATEMENT_REFUSED

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from service.api.views import View
+from service.api.views.base import View
 from service.domain.comparison_completion import CompletedComparison
 from service.domain.comparison_results import ComparisonResult
 from service.domain.comparison_spec import ComparisonSpec

@@ -9,9 +9,9 @@ import time
 from fastapi.concurrency import run_in_threadpool
 from starlette.types import Scope
 
-from service.api.credentials import address_of
-from service.api.rates import Rates
-from service.api.refusals import KeyFault, authentication_failed
+from service.api.gate.credentials import address_of
+from service.api.gate.rates import Rates
+from service.api.metering.refusals import KeyFault, authentication_failed
 from service.domain.key_errors import InvalidKey
 from service.domain.keys import KEY_PATTERN
 from service.domain.quotas import TooManyWrongKeys

@@ -10,7 +10,7 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
 
 from service.api.errors import as_problem
-from service.api.refusals import KeyFault, authentication_failed
+from service.api.metering.refusals import KeyFault, authentication_failed
 from service.domain.key_errors import MissingScope, NoKey
 from service.domain.keys import Scope
 

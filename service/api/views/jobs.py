@@ -1,32 +1,15 @@
-"""What HTTP shows: one response model per thing of the contract, made from the domain's values."""
+"""What HTTP shows of jobs."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from service.domain.findings import Finding
+from service.api.views.base import ErrorReference, View
+from service.api.views.verdicts import FindingView, VerdictView
 from service.domain.jobs import EpochRecord, Job, JobState, Measure, StoredSplit
-from service.domain.models import ClassLabel
 from service.domain.spec import JobSpec
 
 if TYPE_CHECKING:
     from service.domain.completion import CompletedSpec  # it loads NumPy, which no client needs
-
-Item = TypeVar("Item")
-
-
-class View(BaseModel):
-    """Base of every answer."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class PageView(View, Generic[Item]):
-    """Some items of a list, newest first."""
-
-    items: list[Item]
-    next_page_token: str | None
 
 
 class ProgressView(View):
@@ -52,32 +35,6 @@ class ModelReference(View):
 
     name: str
     version: int
-
-
-class ErrorReference(View):
-    """Why a job failed."""
-
-    code: str
-    detail: str
-
-
-class VerdictView(View):
-    """Whether a network normalizes itself, as far as it has been looked at."""
-
-    status: Literal["held", "left", "stable", "vanishing", "exploding"]
-    """In the box of Theorem 1; outside of it; outside, of a network that no theorem holds, but alive; dead."""
-    detail: str
-    epoch: int | None
-    """After which it was lost; 0 before the first."""
-    layer: int | None
-    """The first hidden layer that was lost, from 1."""
-    cause: str | None
-    advice: list[str]
-
-    @classmethod
-    def of(cls, verdict: dict[str, Any] | None) -> "VerdictView | None":
-        """Show a stored verdict."""
-        return None if verdict is None else cls(**verdict)
 
 
 class JobView(View):
@@ -134,26 +91,6 @@ class JobView(View):
             started_at=job.started_at,
             finished_at=job.finished_at,
         )
-
-
-class FindingView(View):
-    """What one rule of the lint found."""
-
-    rule: str
-    status: Literal["pass", "warn", "fail"]
-    detail: str
-    value: float | None
-    """The number that it went by."""
-    source: str
-    layer: int | None
-    """The hidden layer, from 1, where it is about one."""
-    fix: dict[str, Any] | None
-    """Fields of the spec, by JSON pointer, and what to set them to."""
-
-    @classmethod
-    def of(cls, finding: Finding) -> "FindingView":
-        """Show a finding."""
-        return cls(**finding.to_dict())
 
 
 class ValidatedView(View):
@@ -229,63 +166,3 @@ class EpochsView(View):
                 for record in records
             ]
         )
-
-
-class UncertaintyView(View):
-    """How the answers of randomly thinned networks spread, in the order of the rows."""
-
-    method: Literal["alpha_dropout", "dropout"]
-    samples: int
-    seed: int
-    mean: list[float] | list[list[float]]
-    """In the target's units, or probabilities in the order of the classes."""
-    standard_deviation: list[float] | list[list[float]]
-    predictive_entropy: list[float] | None
-    """In nats; null for a regression."""
-    mutual_information: list[float] | None
-    """In nats, the part of it that is the network's own; null for a regression."""
-
-
-class ExplanationsView(View):
-    """What each feature contributes; baseline and contributions of a row add up to its answer, but for the gap."""
-
-    method: Literal["integrated_gradients"]
-    classes: list[ClassLabel] | None
-    """The class of each row whose probability is explained; null for a regression."""
-    answers: list[float]
-    baseline: list[float]
-    contributions: list[dict[str, float]]
-    gap: list[float]
-
-
-class PredictionView(View):
-    """Answers in the order of the rows."""
-
-    model: str
-    version: int
-    predictions: list[ClassLabel]
-    classes: list[ClassLabel] | None = None
-    probabilities: list[list[float]] | None = None
-    warnings: list[str] | None = None
-    uncertainty: UncertaintyView | None = None
-    explanations: ExplanationsView | None = None
-
-
-class HealthView(View):
-    """The process answers."""
-
-    status: Literal["ok"] = "ok"
-
-
-class ReadinessView(View):
-    """Whether every part is fit; a part that is not says what to do."""
-
-    status: Literal["ready", "not ready"]
-    parts: dict[str, str]
-
-
-class ServiceVersionView(View):
-    """Which version of the service this is."""
-
-    name: Literal["selfnorm"] = "selfnorm"
-    version: str

@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from service.api.views import View
+from service.api.views.base import View
 from service.domain.datasets import Cell, Column, ColumnKind, Dataset, Stored
 
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from service.api.views import View
+from service.api.views.base import View
 from service.domain.jobs import Event, EventKind
 
 

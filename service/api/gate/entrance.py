@@ -8,9 +8,9 @@ from http import HTTPStatus
 from fastapi import HTTPException, Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.deadlines import AnswerDeadline, flowing, within
 from service.api.errors import RETRY_AFTER_SECONDS, problem
-from service.api.protocols.faults import rephrase
+from service.api.gate.deadlines import AnswerDeadline, flowing, within
+from service.api.rephrasing import rephrase
 from service.domain.limits import ConnectionBounds
 
 UPLOADS = "/datasets"

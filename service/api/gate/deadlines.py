@@ -8,7 +8,7 @@ from http import HTTPStatus
 from fastapi import HTTPException
 from starlette.types import Message, Receive, Send
 
-from service.api.refusals import SlowPart, slow_client_closed
+from service.api.metering.refusals import SlowPart, slow_client_closed
 
 
 def within(receive: Receive, seconds: float) -> Receive:

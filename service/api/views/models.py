@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from service.api.views import MetricsView, VerdictView, View
+from service.api.views.base import View
+from service.api.views.jobs import MetricsView
+from service.api.views.verdicts import VerdictView
 from service.domain.encoders import to_json
 from service.domain.models import Alias, AliasChange, ClassLabel, Model
 from service.domain.spec import JobSpec

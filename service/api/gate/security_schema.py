@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.routing import BaseRoute
 
-from service.api.scopes import ScopedRoute, contexts, needed
+from service.api.gate.scopes import ScopedRoute, contexts, needed
 from service.domain.keys import Scope
 
 SCHEME = "key"
