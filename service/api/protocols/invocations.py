@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from service.api.gate.scopes import needs, public
 from service.api.protocols.bodies import in_turn, size_to_read, unpacked, weighted
 from service.api.protocols.exchange import answers, encoding_of, errors, statistics_of
-from service.api.protocols.route import ProtocolRoute
 from service.api.protocols.invocation_rows import CSV, JSON, read_content_type, read_rows
 from service.api.protocols.repository import OnlyModel, can_serve
+from service.api.protocols.route import ProtocolRoute
 from service.api.protocols.signatures import label_text
 from service.api.protocols.views import InvocationsBody, InvocationsView, MlflowErrorView, json_body
 from service.api.rephrasing import Refused, mlflow_error

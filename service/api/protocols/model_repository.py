@@ -17,10 +17,10 @@ from service.api.protocols.exchange import (
     json_response,
     statistics_of,
 )
-from service.api.protocols.route import ProtocolRoute
 from service.api.protocols.json_members import flag, parameters_of
 from service.api.protocols.open_inference import find
 from service.api.protocols.repository import every_model
+from service.api.protocols.route import ProtocolRoute
 from service.api.protocols.views import ErrorTextView, IndexEntryView, IndexRequestView, StatisticsView, json_body
 from service.api.rephrasing import Refused
 from service.api.services import database_of, owner_of, services_of

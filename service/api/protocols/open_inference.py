@@ -20,10 +20,10 @@ from service.api.protocols.exchange import (
     json_response,
     statistics_of,
 )
-from service.api.protocols.route import ProtocolRoute
 from service.api.protocols.infer_answers import to_parts
 from service.api.protocols.infer_requests import Asked, read_request
 from service.api.protocols.repository import can_serve, versions_of
+from service.api.protocols.route import ProtocolRoute
 from service.api.protocols.views import (
     ErrorTextView,
     InferRequestView,

@@ -10,8 +10,8 @@ from starlette.types import Scope as Connection
 
 from service.api.gate.scopes import needs
 from service.api.protocols import invocations, model_repository, open_inference, tensorflow_serving
-from service.api.protocols.route import ProtocolRoute
 from service.api.protocols.repository import OnlyModel
+from service.api.protocols.route import ProtocolRoute
 from service.api.protocols.statistics import Statistics
 from service.api.rephrasing import Refused
 from service.domain.keys import Scope

@@ -24,8 +24,8 @@ from service.api.protocols.exchange import (
     json_response,
     statistics_of,
 )
-from service.api.protocols.route import ProtocolRoute
 from service.api.protocols.repository import versions_of
+from service.api.protocols.route import ProtocolRoute
 from service.api.protocols.signatures import signature_of
 from service.api.protocols.tensorflow_requests import CLASSIFY, PREDICT, REGRESS, Asked, read_examples, read_predict
 from service.api.protocols.views import (
