@@ -26,6 +26,7 @@ worker can renew its lease.
 SWEEPING_WORKERS = 8
 """Of many workers, so many sweep; the others look now and then whether they are needed. API processes always sweep."""
 REST_SECONDS = 10.0
+LINE_SECONDS = 10.0
 TIDY_SECONDS = 3600.0
 OBJECTS_SECONDS = 60.0
 """The pause between two looks for objects that nothing needs any more, in the object store where there is one."""
@@ -71,7 +72,8 @@ class Sweeper:
             self._objects_thread.join(timeout=10)
 
     def _run(self) -> None:
-        tidy_at = time.monotonic() + random.uniform(SWEEP_SECONDS, TIDY_SECONDS)
+        line_at = time.monotonic()
+        tidy_at = line_at + random.uniform(SWEEP_SECONDS, TIDY_SECONDS)
         while not self._stop.wait(SWEEP_SECONDS):
             with self._database.trouble.outlived("sweeper"):
                 if self._rests():
@@ -79,6 +81,9 @@ class Sweeper:
                     self._stop.wait(REST_SECONDS)
                     continue
                 self.look()
+                if time.monotonic() >= line_at:
+                    line_at = time.monotonic() + LINE_SECONDS
+                    keep_line(self._database)
                 if time.monotonic() >= tidy_at:
                     tidy_at = time.monotonic() + TIDY_SECONDS
                     tidy(self._database, self._audit_days)
@@ -125,6 +130,17 @@ def sweep(database: Database, lost: Collection[Claim] | None = None) -> int:
         return losses.lose_expired(connection, lost)
 
 
+def keep_line(database: Database) -> None:
+    """See to it that whoever waits has turns, and whoever does not is forgotten."""
+    database = database.for_everybody()
+    with database.read() as connection:
+        if not turns.are_out_of_date(connection):
+            return
+    with database.write() as connection:
+        turns.adopt(connection)
+        turns.forget(connection)
+
+
 def tidy(database: Database, audit_days: int = 0) -> None:
     """Forget what was kept for long enough: states of jobs that failed, answers to keys, what webhooks were told, ...
 
@@ -134,7 +150,6 @@ def tidy(database: Database, audit_days: int = 0) -> None:
     with database.write() as connection:
         idempotency.purge(connection)
         workers.purge(connection)
-        turns.purge(connection)
         inputs.purge(connection)
         deliveries.purge(connection)
         audit.purge(connection, audit_days)

@@ -10,7 +10,7 @@ from service.domain.completion import complete_spec
 from service.domain.jobs import EventKind
 from service.domain.limits import Limits
 from service.domain.spec import JobSpec
-from service.storage import datasets, jobs
+from service.storage import datasets, jobs, turns
 from service.storage.database import Database, database_time
 from service.storage.tables import events
 from service.storage.tables import jobs as table
@@ -45,6 +45,7 @@ def fill(database: Database, count: int, owners: int) -> None:
         of_all = select(table.c.id, *told).where(table.c.id != FIRST)
         columns = ["job_id", "number", "kind", "data", "created_at"]
         connection.execute(insert(events).from_select(columns, of_all))
+        turns.adopt(connection)
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("VACUUM ANALYZE")
 

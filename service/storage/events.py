@@ -11,6 +11,8 @@ from service.storage.owners import mine, my_job
 from service.storage.tables import events, jobs
 
 EVENTS_AT_ONCE = 1000
+COUNTED = (jobs.c.last_event, jobs.c.kind, outbox.SOMEBODY_LISTENS.label("is_heard"))
+"""What a statement that counts a job's events returns of it."""
 
 
 def begin(connection: Connection, job_id: str, kind: EventKind, **data: Any) -> None:
@@ -36,17 +38,25 @@ def append_all(connection: Connection, job_id: str, news: Sequence[tuple[EventKi
     before one with a lower number.
     """
     counted = update(jobs).where(mine(connection, jobs), jobs.c.id == job_id)
-    counted = counted.values(last_event=jobs.c.last_event + len(news))
-    returned = (jobs.c.last_event, jobs.c.kind, outbox.somebody_listens(connection).label("is_heard"))
-    job = connection.execute(counted.returning(*returned)).one()
-    first = job.last_event - len(news) + 1
+    counted = counted.values(last_event=jobs.c.last_event + len(news)).returning(*COUNTED)
+    add_counted(connection, job_id, connection.execute(counted).mappings().one(), news)
+
+
+def add_counted(
+    connection: Connection, job_id: str, counted: RowMapping, news: Sequence[tuple[EventKind, dict[str, Any]]]
+) -> None:
+    """Add events after a statement that has counted them in ``last_event`` of their job, and has returned ``COUNTED``.
+
+    For what happens often, where one statement changes the job and counts.
+    """
+    first = counted["last_event"] - len(news) + 1
     rows = [
         {"job_id": job_id, "number": number, "kind": kind, "data": data}
         for number, (kind, data) in enumerate(news, first)
     ]
     connection.execute(insert(events), rows)
-    if job.is_heard:
-        outbox.tell(connection, job_id, JobKind(job.kind), [kind for kind, _ in news])
+    if counted["is_heard"]:
+        outbox.tell(connection, job_id, JobKind(counted["kind"]), [kind for kind, _ in news])
 
 
 def has(connection: Connection, job_id: str, kind: EventKind) -> bool:

@@ -61,6 +61,7 @@ def enqueue(
     connection: Connection, job_id: str, kind: JobKind, spec: dict[str, Any], warnings: Sequence[str], **values: Any
 ) -> None:
     """Store a new job of either kind as queued."""
+    turns.join(connection, owner_of(connection))
     stored = connection.execute(
         insert(jobs)
         .values(
@@ -209,6 +210,7 @@ def resume(connection: Connection, job_id: str) -> None:
     if job["pause_requested"]:
         _change(connection, job_id, EventKind.RESUMED, pause_requested=False)
     elif job["state"] == JobState.PAUSED:
+        turns.join(connection, owner_of(connection))
         _change(connection, job_id, EventKind.RESUMED, state=JobState.QUEUED, claimable_at=database_time())
 
 

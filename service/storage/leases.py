@@ -37,6 +37,7 @@ HEARTBEAT_SECONDS = 3.0
 
 CLAIMED = (jobs.c.id, jobs.c.fence, jobs.c.worker, jobs.c.owner)
 """What makes a claim."""
+_WORD = (jobs.c.state, jobs.c.pause_requested)
 _MINE = (jobs.c.kind, jobs.c.epoch, jobs.c.state, jobs.c.last_checkpoint, jobs.c.pause_requested)
 
 
@@ -61,10 +62,7 @@ def word(connection: Connection, held: Claim) -> Beat:
     Raises:
         LeaseLost: another worker owns the job, or it has ended.
     """
-    row = connection.execute(select(*_MINE).where(_is_held(held))).mappings().first()
-    if row is None:
-        raise LeaseLost(held.job_id, held.fence)
-    return Beat(row["state"] == JobState.CANCELLING, row["pause_requested"])
+    return _word(connection.execute(select(*_WORD).where(_is_held(held))).mappings().first(), held)
 
 
 def heartbeat(connection: Connection, held: Claim) -> Beat:
@@ -73,8 +71,8 @@ def heartbeat(connection: Connection, held: Claim) -> Beat:
     Raises:
         LeaseLost: another worker owns the job, or it has ended.
     """
-    write(connection, held, lease_until=database_time(LEASE_SECONDS))
-    return word(connection, held)
+    renewed = _held(held).values(lease_until=database_time(LEASE_SECONDS)).returning(*_WORD)
+    return _word(connection.execute(renewed).mappings().first(), held)
 
 
 def record_progress(connection: Connection, held: Claim, progress: Progress) -> None:
@@ -189,10 +187,12 @@ def finish(connection: Connection, held: Claim, made: dict[str, Any], **told: An
         LeaseLost: another worker owns the job, it has ended, or somebody asked to cancel it.
     """
     done = {"state": JobState.SUCCEEDED, "fraction": 1.0, "eta_seconds": 0.0}
-    statement = _held(held).where(jobs.c.state == JobState.RUNNING).values(**made, **done, **_let_go())
-    if connection.execute(statement).rowcount == 0:
+    statement = _held(held).where(jobs.c.state == JobState.RUNNING)
+    statement = statement.values(**made, **done, **_let_go(), last_event=jobs.c.last_event + 1)
+    row = connection.execute(statement.returning(*events.COUNTED)).mappings().first()
+    if row is None:
         raise LeaseLost(held.job_id, held.fence)
-    events.append(connection, held.job_id, EventKind.SUCCEEDED, **told)
+    events.add_counted(connection, held.job_id, row, [(EventKind.SUCCEEDED, told)])
     checkpoints.drop(connection, held.job_id)
 
 
@@ -290,17 +290,24 @@ def _claim(connection: Connection, which: ColumnElement[bool], worker: str) -> C
             started_at=func.coalesce(jobs.c.started_at, database_time()),
             rows_per_second=None,
             eta_seconds=None,
+            last_event=jobs.c.last_event + 1,
         )
-        .returning(*CLAIMED, jobs.c.epoch)
+        .returning(*CLAIMED, jobs.c.epoch, *events.COUNTED)
     )
     row = connection.execute(statement).mappings().first()
     if row is None:
         return None
     started = {"attempt": row["fence"], "worker": worker, "epoch": row["epoch"]}
     with acting_for(connection, row["owner"]):
-        events.append(connection, row["id"], EventKind.STARTED, **started)
+        events.add_counted(connection, row["id"], row, [(EventKind.STARTED, started)])
     turns.take(connection, row["owner"])
     return claim_of(row)
+
+
+def _word(row: RowMapping | None, held: Claim) -> Beat:
+    if row is None:
+        raise LeaseLost(held.job_id, held.fence)
+    return Beat(row["state"] == JobState.CANCELLING, row["pause_requested"])
 
 
 def _is_held(held: Claim) -> ColumnElement[bool]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Exists, RowMapping, exists, func, select
+from sqlalchemy import Connection, RowMapping, exists, func, select
 
 from service.domain.comparisons import state_of
 from service.domain.jobs import EventKind, JobKind, JobState
@@ -20,11 +20,8 @@ _JOB = (
     .outerjoin(_latest, (_latest.c.job_id == jobs.c.id) & (_latest.c.epoch == jobs.c.epoch))
     .outerjoin(_best, (_best.c.job_id == jobs.c.id) & (_best.c.epoch == jobs.c.best_epoch))
 )
-
-
-def somebody_listens(connection: Connection) -> Exists:
-    """Return what says, beside a statement on a job, whether its owner has webhooks: most have none to be asked for."""
-    return exists().where(mine(connection, webhooks), webhooks.c.enabled)
+SOMEBODY_LISTENS = exists().where(webhooks.c.owner == jobs.c.owner, webhooks.c.enabled)
+"""Says, beside a statement on a job, whether its owner has webhooks: most have none to be asked for."""
 
 
 def tell(connection: Connection, job_id: str, job_kind: JobKind, kinds: Sequence[EventKind]) -> None:

@@ -1,9 +1,11 @@
 """Whose job is next: the owners who wait take turns, however many jobs each of them has put in line.
 
 The next job belongs to the owner with the fewest running jobs; of several such owners, to the one whose last turn is
-longest ago (for an owner who has had none, the time since when the first job of the line waits counts). Within an owner
-the oldest job is next. Nobody is starved: while an owner runs nothing and has a job in line, each other owner has at
-most one turn.
+longest ago (for an owner who has had none, the time since when they wait counts). Within an owner the oldest job is
+next. Nobody is starved: while an owner runs nothing and has a job in line, each other owner has at most one turn.
+
+Who may wait stands in ``turns``: a row for every owner with a job that waits or runs, and for some who had one a moment
+ago. Whoever puts a job in line sees to it (``join``), and nobody takes such a row away.
 """
 
 from functools import cache
@@ -17,12 +19,10 @@ from sqlalchemy import (
     Integer,
     ScalarSelect,
     Select,
-    String,
     and_,
     delete,
     exists,
     func,
-    literal,
     literal_column,
     or_,
     select,
@@ -37,7 +37,8 @@ from service.storage.tables import jobs, turns
 OWNERS_AT_ONCE = 16
 JOBS_AT_ONCE = 8
 """Workers that claim at the same moment choose among so many owners, and so many jobs of each."""
-KEPT_SECONDS = 86_400.0
+IDLE_SECONDS = 60.0
+"""Whoever had a turn so long ago, and has nothing in line, is forgotten: else each claim would look for their jobs."""
 
 
 def may_be_claimed(among: FromClause = jobs) -> ColumnElement[bool]:
@@ -68,18 +69,45 @@ def has_next(connection: Connection, most_running: int | None) -> bool:
     return connection.execute(_anybody(most_running)).first() is not None
 
 
+def join(connection: Connection, owner: str) -> None:
+    """Let an owner wait for a turn, who is about to put a job in line, until the transaction ends at least.
+
+    The row is held against ``forget`` alone: it hinders neither claims nor others who put jobs of the owner in line.
+    """
+    held = select(turns.c.owner).where(turns.c.owner == owner).with_for_update(read=True, key_share=True)
+    row = upsert(connection, turns).values(owner=owner, taken_at=database_time()).on_conflict_do_nothing()
+    while connection.execute(held).first() is None:  # again where it was just being forgotten
+        connection.execute(row)
+
+
 def take(connection: Connection, owner: str) -> None:
     """Note that an owner has had a turn.
 
     Where somebody else is just noting the same nobody waits for anybody, for it comes to the same moment.
     """
-    known = select(turns.c.owner).where(turns.c.owner == owner)
-    free = known.with_for_update(skip_locked=True).scalar_subquery()
-    noted = update(turns).where(turns.c.owner == free).values(taken_at=database_time())
-    if connection.execute(noted).rowcount == 0:
-        first = select(literal(owner, String), database_time()).where(~exists(known))
-        row = upsert(connection, turns).from_select(["owner", "taken_at"], first)
-        connection.execute(row.on_conflict_do_nothing())
+    free = select(turns.c.owner).where(turns.c.owner == owner).with_for_update(key_share=True, skip_locked=True)
+    noted = update(turns).where(turns.c.owner == free.scalar_subquery()).values(taken_at=database_time())
+    connection.execute(noted)
+
+
+def are_out_of_date(connection: Connection) -> bool:
+    """Whether ``adopt`` or ``forget`` would change anything; spares the write lock when neither would."""
+    return connection.execute(select(or_(exists(_unknown()), exists(_idle())))).scalar_one()
+
+
+def adopt(connection: Connection) -> None:
+    """Let owners wait who have jobs in line and whom nobody has let: an earlier version has put the jobs there."""
+    found = upsert(connection, turns).from_select(["owner", "taken_at"], _unknown())
+    connection.execute(found.on_conflict_do_nothing())
+
+
+def forget(connection: Connection) -> None:
+    """Forget owners who have neither a job in line nor one that runs; a new one goes by the time when it comes."""
+    # Those who are just putting a job in line hold their rows, and are passed over. Whoever comes later finds the row
+    # locked, and waits until it is gone.
+    locked = connection.execute(_idle().with_for_update(of=turns, skip_locked=True)).scalars().all()
+    if locked:  # asked again: a job may have been stored between the beginning of the statement and the lock
+        connection.execute(delete(turns).where(turns.c.owner.in_(locked), ~_is_busy()))
 
 
 def are_beyond_clock() -> ColumnElement[bool]:
@@ -92,18 +120,11 @@ def follow_clock(connection: Connection) -> None:
     connection.execute(update(turns).where(turns.c.taken_at > database_time(1.0)).values(taken_at=database_time()))
 
 
-def purge(connection: Connection) -> None:
-    """Forget turns of a day ago: whoever has waited since then, or comes anew, goes by the job that waits."""
-    connection.execute(delete(turns).where(turns.c.taken_at < database_time(-KEPT_SECONDS)))
-
-
 @cache
 def _anybody(most_running: int | None) -> Select[Any]:
     if most_running is None:
         return select(jobs.c.number).where(may_be_claimed()).limit(1)
-    waiting, running = _waiting(), _running()
-    query = select(waiting.c.owner).outerjoin(running, running.c.owner == waiting.c.owner)
-    return query.where(waiting.c.owner.is_not(None), func.coalesce(running.c.jobs, 0) < most_running).limit(1)
+    return select(_ranked(most_running, 1).c.owner)
 
 
 @cache
@@ -133,16 +154,37 @@ def _first_free(most_running: int | None) -> ScalarSelect[int]:
 
 def _ranked(most_running: int | None, most: int) -> CTE:
     """Return the owners who are next, of those who have a job that may be claimed."""
-    waiting, running, waits = _waiting(), _running(), jobs.alias("waits")
+    running = _running()
     count = func.coalesce(running.c.jobs, 0)
-    since = _from(select(waits.c.claimable_at), waits, waiting.c.owner).limit(_just(1)).scalar_subquery()
-    turn = func.coalesce(turns.c.taken_at, since)
-    query = select(waiting.c.owner, count.label("running"), turn.label("turn"))
-    query = query.outerjoin(running, running.c.owner == waiting.c.owner)
-    query = query.outerjoin(turns, turns.c.owner == waiting.c.owner).where(waiting.c.owner.is_not(None))
+    known = select(turns.c.owner, count.label("running"), turns.c.taken_at.label("turn"))
+    known = known.outerjoin(running, running.c.owner == turns.c.owner)
     if most_running is not None:
-        query = query.where(count < most_running)
-    return query.order_by(count, turn, waiting.c.owner).limit(_just(most)).cte("ranked")
+        known = known.where(count < most_running)
+    # Ordered first: then only of those who come first the database looks for a job.
+    line = known.order_by(count, turns.c.taken_at, turns.c.owner).subquery("line")
+    waits = jobs.alias("waits")
+    first = _from(select(waits.c.owner), waits, line.c.owner).limit(_just(1)).scalar_subquery()
+    query = select(line).where(first == line.c.owner).order_by(line.c.running, line.c.turn, line.c.owner)
+    return query.limit(_just(most)).cte("ranked")
+
+
+def _unknown() -> Select[Any]:
+    """Return the owners with jobs in line of whom ``turns`` does not know, and since when they wait."""
+    waiting, waits = _waiting(), jobs.alias("waits")
+    since = _from(select(waits.c.claimable_at), waits, waiting.c.owner).limit(_just(1)).scalar_subquery()
+    query = select(waiting.c.owner, since).outerjoin(turns, turns.c.owner == waiting.c.owner)
+    return query.where(waiting.c.owner.is_not(None), turns.c.owner.is_(None))
+
+
+def _idle() -> Select[Any]:
+    return select(turns.c.owner).where(turns.c.taken_at < database_time(-IDLE_SECONDS), ~_is_busy())
+
+
+def _is_busy() -> ColumnElement[bool]:
+    """Return the condition that an owner of ``turns`` has a job in line, or one that runs, and may come back there."""
+    waits, held = jobs.alias("waits"), jobs.alias("held")
+    in_line = exists(select(waits.c.number).where(waits.c.owner == turns.c.owner, is_in(waits, JobState.QUEUED)))
+    return or_(in_line, exists(select(held.c.number).where(held.c.owner == turns.c.owner, is_in(held, *HELD_STATES))))
 
 
 def _waiting() -> CTE:

@@ -1,13 +1,14 @@
 """Owners take turns: whose job is claimed, who waits, and for how long at most."""
 
 import random
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from service.domain.jobs import Claim, EventKind, JobState
 from service.domain.owners import DEFAULT_OWNER
@@ -16,7 +17,7 @@ from service.storage.database import Database, database_time
 from service.storage.tables import jobs as table
 from service.storage.tables import turns as turn_table
 from service.storage.tables import workers as worker_table
-from service.sweeper import SWEEPING_WORKERS, sweep, tidy
+from service.sweeper import SWEEPING_WORKERS, keep_line, sweep
 from tests.factories import stored_job
 
 SPEC = {"dataset": "iris", "model": "iris", "tags": [], "training": {"epochs": 3}}
@@ -151,16 +152,93 @@ def test_clock_that_is_set_back_holds_no_owner_up(database: Database) -> None:
     assert [held.job_id, *names_of_claims(database, 1)] == ["b1", "a1"]
 
 
-def test_old_turns_are_forgotten(database: Database) -> None:
-    for owner in ("a", "b"):
-        submit(database, owner, f"{owner}0")
-    assert names_of_claims(database, 2) == ["a0", "b0"]
+def known(database: Database) -> set[str]:
+    with database.for_everybody().read() as connection:
+        return set(connection.execute(select(turn_table.c.owner)).scalars())
+
+
+def age(database: Database) -> None:
+    """Let every turn be longer ago than an idle owner is known."""
     with database.write() as connection:
-        long_ago = database_time(-turns.KEPT_SECONDS - 1)
-        connection.execute(update(turn_table).where(turn_table.c.owner == "a").values(taken_at=long_ago))
-    tidy(database)
-    with database.read() as connection:
-        assert connection.execute(select(turn_table.c.owner)).scalars().all() == ["b"]
+        connection.execute(update(turn_table).values(taken_at=database_time(-turns.IDLE_SECONDS - 1)))
+
+
+def test_who_has_nothing_in_line_and_nothing_running_is_forgotten_after_a_minute(database: Database) -> None:
+    for owner in ("ended", "waits", "runs", "rests", "paused"):
+        submit(database, owner, f"{owner}-0")
+    assert names_of_claims(database, 2) == ["ended-0", "waits-0"]
+    end(database, Claim("ended-0", 1, "w1", "ended"))
+    submit(database, "waits", "waits-1")
+    end(database, Claim("waits-0", 1, "w1", "waits"))
+    assert names_of_claims(database, 1) == ["runs-0"]
+    with database.owned_by("rests").write() as connection:
+        connection.execute(update(table).where(table.c.id == "rests-0").values(claimable_at=database_time(60)))
+    with database.owned_by("paused").write() as connection:
+        jobs.request_pause(connection, "paused-0")
+    keep_line(database)
+    assert known(database) == {"ended", "waits", "runs", "rests", "paused"}, "it was a moment ago"
+    age(database)
+    keep_line(database)
+    assert known(database) == {"waits", "runs", "rests"}
+    with database.owned_by("paused").write() as connection:
+        jobs.resume(connection, "paused-0")
+    assert names_of_claims(database, 3) == ["waits-1", "paused-0", None]
+
+
+def test_owner_of_whom_nobody_has_said_that_they_wait_has_turns_all_the_same(database: Database) -> None:
+    """A version before this puts jobs in line and says nothing."""
+    submit(database, "a", "a0")
+    submit(database, "b", "b0")
+    with database.write() as connection:
+        connection.execute(delete(turn_table))
+    with database.for_everybody().read() as connection:
+        assert turns.are_out_of_date(connection)
+    keep_line(database)
+    with database.for_everybody().read() as connection:
+        assert not turns.are_out_of_date(connection)
+    assert names_of_claims(database, 3) == ["a0", "b0", None]
+
+
+def test_nobody_is_forgotten_who_comes_at_the_same_moment(database: Database) -> None:
+    owners = [f"owner-{number}" for number in range(4)]
+    is_over = threading.Event()
+
+    def forget() -> None:
+        while not is_over.is_set():
+            age(database)
+            with database.for_everybody().write() as connection:
+                turns.forget(connection)
+
+    def come(owner: str) -> None:
+        for number in range(25):
+            name = f"{owner}-{number}"
+            submit(database, owner, name)
+            held = None
+            while held is None:  # by the rule alone: whoever is forgotten has no turn
+                with database.for_everybody().write() as connection:
+                    held = leases.claim_next(connection, owner)
+            end(database, held)
+
+    with ThreadPoolExecutor(len(owners) + 1) as pool:
+        forgetting = pool.submit(forget)
+        try:
+            for coming in [pool.submit(come, owner) for owner in owners]:
+                coming.result(60)
+        finally:
+            is_over.set()
+        forgetting.result()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_who_comes_waits_for_nobody_who_comes_too(database_url: str, database: Database) -> None:
+    submit(database, "a", "a0")
+    impatient = Database(database_url, patience_seconds=0.5)
+    with database.owned_by("a").write() as connection:
+        jobs.add(connection, "a1", SPEC)
+        submit(impatient, "a", "a2")
+        assert claim_next(impatient) is not None
+    impatient.close()
+    assert known(database) == {"a"}
 
 
 def test_place_in_line_is_that_in_the_line_of_the_owner(database: Database) -> None:
