@@ -148,13 +148,13 @@ def _exchange(table: str, old: str, columns: list[str]) -> None:
 
 
 def _make_turns() -> None:
-    comment = "when a worker last took a job of theirs"
+    comment = "when a worker last took a job of theirs; until then, when they came"
     op.create_table(
         "turns",
         sa.Column("owner", OWNER, nullable=False),
         sa.Column("taken_at", sa.DateTime(timezone=True), nullable=False, comment=comment),
         sa.PrimaryKeyConstraint("owner", name=op.f("pk_turns")),
-        comment="When owners last had their turn; a job is claimed in the order of turns",
+        comment="Who may have jobs in line, and when they last had their turn: in that order jobs are claimed",
     )
 
 

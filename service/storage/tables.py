@@ -163,8 +163,13 @@ turns = Table(
     "turns",
     metadata,
     Column("owner", String(MAX_OWNER_LENGTH), primary_key=True),
-    Column("taken_at", UtcTime, nullable=False, comment="when a worker last took a job of theirs"),
-    comment="When owners last had their turn; a job is claimed in the order of turns",
+    Column(
+        "taken_at",
+        UtcTime,
+        nullable=False,
+        comment="when a worker last took a job of theirs; until then, when they came",
+    ),
+    comment="Who may have jobs in line, and when they last had their turn: in that order jobs are claimed",
 )
 
 job_tags = Table(
