@@ -1,11 +1,5 @@
-"""The application: routes, errors, request ids, and what lives as long as the process."""
+"""The application: routes, errors, and what stands before them."""
 
-import asyncio
-import logging
-import threading
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -38,25 +32,30 @@ from service.api.errors import PROBLEM_TYPE, ProblemView
 from service.api.gate.authentication import Authentication
 from service.api.gate.entrance import Entrance
 from service.api.gate.observation import Observation
-from service.api.gate.rates import keep_sharing
 from service.api.gate.request_rates import RequestRates
 from service.api.gate.scopes import PublicPaths
 from service.api.gate.security_headers import SecurityHeaders
 from service.api.gate.security_schema import with_security
-from service.api.gate.shared_counts import SharedCounts
 from service.api.gate.sites import Sites
-from service.api.metering.process import TAKEN_BACK
+from service.api.lifetime import lifespan_of
 from service.api.methods import Methods
 from service.api.protocols import registration as protocols
 from service.api.services import Services
-from service.domain.quotas import can_share
-from service.sweeper import Sweeper
-from service.webhook_sender import WebhookSender
 
-logger = logging.getLogger(__name__)
-
-CLOSE_SECONDS = 4.0
-"""With what the server gives to requests under way, it makes less than 20 s."""
+OF_THE_DATABASE = (
+    datasets,
+    jobs,
+    comparisons,
+    diagnostics,
+    plots,
+    events,
+    models,
+    inputs,
+    predictions,
+    webhooks,
+    audit,
+)
+"""The resources that need the database; they are answered at once while it is down."""
 CORS: dict[str, Any] = {
     "allow_methods": ["GET", "POST", "PUT", "PATCH", "DELETE"],
     "allow_headers": ["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID"],
@@ -69,65 +68,20 @@ DESCRIPTION = "Train self-normalizing neural networks on your data and serve the
 
 def create_app(services: Services) -> FastAPI:
     """Return the application on these services; its lifespan runs the sweeper and closes the database."""
-
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        sweeper = Sweeper(services.database, on_taken=TAKEN_BACK.inc, audit_days=services.audit_days)
-        sender = WebhookSender(services.database, services.webhooks.outbound)
-        services.database.watch.start()
-        sweeper.start()
-        sender.start()
-        services.serving.start()
-        if services.authentication:
-            services.keys.ring.start()
-        sharing = _share_rates(services)
-        yield
-        for task in sharing:
-            task.cancel()
-        services.gathering.close()
-        await _close(
-            services.serving.stop,
-            services.keys.ring.stop,
-            sweeper.stop,
-            sender.stop,
-            services.doorbell.close,
-            services.database.close,
-        )
-
     app = FastAPIOffline(
         redoc_url=None,
         title="Selfnorm",
         description=DESCRIPTION,
         version=version("selfnorm"),
-        lifespan=lifespan,
+        lifespan=lifespan_of(services),
         responses={"default": {"model": ProblemView, "description": "An error, as RFC 9457 describes it"}},
     )
     app.state.services = services
     app.state.methods = Methods(app)
     describe = app.openapi
     app.openapi = lambda: _completed(app, describe())  # type: ignore[method-assign]  # FastAPI's documented hook
-    # In front of FastAPI's own, which writes the text anew for everybody who asks.
-    described = Description(app.openapi)
-    app.router.routes.insert(0, described.route("/openapi.json"))
+    _add_routes(app)
     errors.install(app)
-    for module in (
-        datasets,
-        jobs,
-        comparisons,
-        diagnostics,
-        plots,
-        events,
-        models,
-        inputs,
-        predictions,
-        webhooks,
-        audit,
-    ):
-        app.include_router(module.router, dependencies=[Depends(database_answers)])
-    for module in (predict, health, metrics):
-        app.include_router(module.router)
-    protocols.install(app)
-    dashboard.install(app)
     public = PublicPaths(app.routes)
     _protect(app, services, public)
     app.add_middleware(
@@ -146,6 +100,17 @@ def create_app(services: Services) -> FastAPI:
     return app
 
 
+def _add_routes(app: FastAPI) -> None:
+    # In front of FastAPI's own, which writes the text anew for everybody who asks.
+    app.router.routes.insert(0, Description(app.openapi).route("/openapi.json"))
+    for module in OF_THE_DATABASE:
+        app.include_router(module.router, dependencies=[Depends(database_answers)])
+    for module in (predict, health, metrics):
+        app.include_router(module.router)
+    protocols.install(app)
+    dashboard.install(app)
+
+
 def _protect(app: FastAPI, services: Services, public: PublicPaths) -> None:
     """Put in front of the routes what asks for keys, and before that what turns other web sites away."""
     if services.rates:
@@ -158,34 +123,6 @@ def _protect(app: FastAPI, services: Services, public: PublicPaths) -> None:
             page=sign_in.page_for_stranger,
         )
     app.add_middleware(Sites, hosts=services.hosts, origins=services.cors_origins, needs_key=services.authentication)
-
-
-def _share_rates(services: Services) -> list[asyncio.Task[None]]:
-    """Begin to tell other processes how often owners and addresses have asked, where that is bounded."""
-    url = services.rates_url
-    strangers = services.strangers if services.authentication else None
-    counted = {what: rates for what, rates in (("requests", services.rates), ("wrong keys", strangers)) if rates}
-    if url is None or not counted:
-        return []
-    if not can_share(url):
-        logger.warning(
-            "%s are counted by each API process alone: the broker is no single Redis; SELFNORM_RATES_URL can name one",
-            " and ".join(counted),
-        )
-        return []
-    return [asyncio.create_task(keep_sharing(rates, SharedCounts(url, what).add)) for what, rates in counted.items()]
-
-
-async def _close(*ends: Callable[[], object]) -> None:
-    """End the parts of the process, in a thread that is left behind where one of them hangs."""
-    thread = threading.Thread(target=lambda: [end() for end in ends], name="close", daemon=True)
-    thread.start()
-    deadline = time.monotonic() + CLOSE_SECONDS
-    while thread.is_alive():
-        if time.monotonic() > deadline:
-            logger.warning("not everything could be closed in %g s; a broker or a database hangs", CLOSE_SECONDS)
-            return
-        await asyncio.sleep(0.02)
 
 
 def _completed(app: FastAPI, schema: dict[str, Any]) -> dict[str, Any]:

@@ -145,6 +145,6 @@ def test_picture_that_is_opened_alone_runs_nothing(opened: Opener) -> None:
 
 def test_what_is_downloaded_is_an_attachment_of_no_guessed_type() -> None:
     """Of every route that gives a file; what else it gives is tested where its files are."""
-    sent = [path for path in (ROOT / "service" / "api").glob("*.py") if "Content-Disposition" in path.read_text()]
+    sent = [path for path in (ROOT / "service" / "api").rglob("*.py") if "Content-Disposition" in path.read_text()]
     assert {path.name for path in sent} == {"models.py", "predictions.py"}
     assert all("attachment; filename=" in path.read_text() for path in sent)

@@ -1,4 +1,4 @@
-"""Fixtures of the guarantees: one service per database for a whole module, whole again after every test."""
+"""What the promises are tested with: one service per database for a whole module, whole again after every test."""
 
 import json
 import os

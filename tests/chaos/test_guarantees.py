@@ -1,7 +1,7 @@
-"""The promises of ``guarantees.md``, one by one, with real processes on both databases.
+"""What survives what (``docs/jobs.md``), one promise after the other, with real processes on both databases.
 
-Promise 7 and what 12 says of the API are tested in ``tests/integration/test_database_down.py``. Whatever is drawn comes
-from ``SEED``, which ``CHAOS_SEED`` changes.
+What the API answers while the database is down is tested in ``tests/integration/test_database_down.py``. Whatever is
+drawn comes from ``SEED``, which ``CHAOS_SEED`` changes.
 """
 
 import io

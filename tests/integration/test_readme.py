@@ -32,7 +32,7 @@ def test_what_is_not_run_is_what_cannot_be() -> None:
     begun = [block.code.split("#")[0].split("\n")[0].strip() for block in found]
     assert begun == [
         "make demo",
-        "POSTGRES_PASSWORD=choose-one docker compose up --build --detach",
+        "echo POSTGRES_PASSWORD=$(openssl rand -hex 24) > .env && chmod 600 .env",
         "make up",
         "source .venv/bin/activate",
     ]

@@ -25,7 +25,7 @@ from service.use_cases import comparison_pages, comparisons, job_list
 from service.use_cases.comparisons import FullComparison
 
 router = APIRouter(prefix="/dashboard/comparisons", route_class=PageRoute, include_in_schema=False)
-data = APIRouter(route_class=StrictRoute)
+data = APIRouter(route_class=StrictRoute, include_in_schema=False)
 """What scripts of the pages read anew, which no contract covers."""
 
 PAGE_SIZE = 20

@@ -1,1 +1,1 @@
-"""Every line of "Bad input that must be answered, never crash" in the guarantees, item by item, a module for each."""
+"""Bad input that must be answered and never breaks anything: a module for each kind of it."""

@@ -1,4 +1,4 @@
-"""Headers and paths, in the order of the guarantees."""
+"""Headers and paths."""
 
 import pytest
 from fastapi.testclient import TestClient

@@ -1,4 +1,4 @@
-"""Bodies, in the order of the guarantees."""
+"""Bodies."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Predictions, in the order of the guarantees."""
+"""Predictions."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any

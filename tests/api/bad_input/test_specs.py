@@ -1,4 +1,4 @@
-"""Specs, in the order of the guarantees."""
+"""Specs."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""CSV and Parquet files, in the order of the guarantees."""
+"""CSV and Parquet files."""
 
 import io
 import math
