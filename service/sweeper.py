@@ -136,9 +136,9 @@ def keep_line(database: Database) -> None:
     with database.read() as connection:
         if not turns.are_out_of_date(connection):
             return
-    with database.write() as connection:
-        turns.adopt(connection)
-        turns.forget(connection)
+    for mend in (turns.adopt, turns.forget):  # each by itself, so that none holds rows for the other
+        with database.write() as connection:
+            mend(connection)
 
 
 def tidy(database: Database, audit_days: int = 0) -> None:

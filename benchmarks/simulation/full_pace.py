@@ -1,8 +1,10 @@
-"""Whether one PostgreSQL keeps up with 1,000 workers at full pace, of which a small machine cannot run the Python.
+"""Whether one PostgreSQL keeps up with what 1,000 workers claim, of which a small machine cannot run the Python.
 
 ``python -m benchmarks.simulation.full_pace``: pgbench, which is written in C, stands for the workers, each on a
-connection of its own. It sends what they send: the statements are recorded from the real functions. Beside it some real
-claims are made and measured, with all that Python and the driver take.
+connection of its own. It sends the statements of real ones, recorded from the functions: looks for a job, claims,
+heartbeats, reports, ends, at their pace; progress with each heartbeat only, and no checkpoints. Beside it sweepers look
+for lost jobs, owners come with one job each, and some real claims are made and measured, with all that Python and the
+driver take.
 Bars: 100 claims a second, a p99 of 50 ms; afterwards every log fits its job.
 """
 
@@ -16,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +26,13 @@ from psycopg import sql
 from sqlalchemy import event, func, make_url, select
 
 from benchmarks.simulation import findings, meter
-from benchmarks.simulation.stock import fill
+from benchmarks.simulation.stock import Submitter, fill
 from service.domain.jobs import Claim, Progress
 from service.storage import leases, schema, workers
 from service.storage.database import Connection, Database
 from service.storage.owners import acting_for
 from service.storage.tables import jobs
-from service.sweeper import SWEEP_SECONDS, Sweeper
+from service.sweeper import LINE_SECONDS, SWEEP_SECONDS, Sweeper, keep_line
 from service.use_cases.datasets import add_builtin_datasets
 from tests import servers
 
@@ -72,7 +75,13 @@ def main() -> int:
 def measured(asked: argparse.Namespace, database: Database, pgbench: Path, script: Path, server: int) -> int:
     """Let the workers work, and claim beside them."""
     seconds = asked.warm_up + asked.seconds
-    with running(pgbench, script, database, asked.workers, seconds) as load, sweeping(database):
+    submitter = Submitter(database, asked.owners, 0)
+    with (
+        running(pgbench, script, database, asked.workers, seconds) as load,
+        repeating(SWEEP_SECONDS / SWEEPERS, Sweeper(database).look),
+        repeating(LINE_SECONDS / SWEEPERS, partial(keep_line, database)),
+        repeating(1 / asked.singles, submitter.submit_single),
+    ):
         time.sleep(asked.warm_up)
         first, began = meter.read(database, server), claims(database)
         times = probed(database, asked.probes, asked.seconds - 2.0)
@@ -80,14 +89,16 @@ def measured(asked: argparse.Namespace, database: Database, pgbench: Path, scrip
     if load.returncode != 0:
         raise RuntimeError("pgbench failed; what it says stands above")
     elapsed = last.at - first.at
-    rate, p99 = (ended - began) / elapsed, times[int(0.99 * len(times))]
+    rate, p99 = (ended - began - len(times)) / elapsed, times[int(0.99 * len(times))]
     shown = ", ".join(f"p{part} {1000 * times[int(part / 100 * len(times))]:.1f}" for part in (50, 95, 99))
     print(f"{asked.workers} workers, {asked.owners} owners, {asked.jobs} jobs in line, {elapsed:.0f} s")
-    print(f"{rate:.1f} claims a second; of {len(times)} that were measured: {shown} ms")
+    print(f"{rate:.1f} claims a second by workers; {len(times)} that were measured beside: {shown} ms")
     print(
         f"server: {100 * (last.processor_seconds - first.processor_seconds) / elapsed:.0f} % of a core, "
         f"{(last.commits - first.commits) / elapsed:,.0f} commits/s"
     )
+    waits = sorted(findings.waits(database))
+    print(f"an owner with one job waited {waits[len(waits) // 2]:.2f} s (median), {waits[-1]:.2f} s at most")
     faults = findings.faults(database, [])
     print("faults:", dict(faults) or "none")
     database.close()
@@ -212,16 +223,15 @@ def running(
 
 
 @contextmanager
-def sweeping(database: Database) -> Iterator[None]:
-    """Look for lost jobs as often as all sweepers together do."""
+def repeating(pause: float, work: Callable[[], object]) -> Iterator[None]:
+    """Do something again and again beside."""
     is_over = threading.Event()
-    sweeper = Sweeper(database)
 
-    def sweep() -> None:
-        while not is_over.wait(SWEEP_SECONDS / SWEEPERS):
-            sweeper.look()
+    def repeat() -> None:
+        while not is_over.wait(pause):
+            work()
 
-    thread = threading.Thread(target=sweep)
+    thread = threading.Thread(target=repeat)
     thread.start()
     try:
         yield
@@ -260,6 +270,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--warm-up", type=float, default=30.0)
     parser.add_argument("--probes", type=float, default=10.0, help="claims a second that are made and measured beside")
+    parser.add_argument("--singles", type=float, default=2.0, help="owners a second that come with one job each")
     return parser.parse_args()
 
 

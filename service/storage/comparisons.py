@@ -9,7 +9,7 @@ from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, sel
 from service.domain.comparison_errors import ComparisonIsFinal, ComparisonIsNotFinal, UnknownComparison
 from service.domain.comparisons import ComparedJob, Comparison, Ground
 from service.domain.jobs import JobKind, JobState
-from service.storage import jobs, pages
+from service.storage import jobs, pages, turns
 from service.storage.owners import mine, my_job, owner_of
 from service.storage.tables import comparison_jobs, comparisons
 from service.storage.tables import jobs as job_table
@@ -25,7 +25,10 @@ def add(
     warnings: Sequence[str],
     members: Sequence[ComparedJob],
 ) -> None:
-    """Store a comparison of jobs that are stored; ``spec`` is complete, ``members`` are by arm, then by seed."""
+    """Store a comparison of jobs that are stored, and let their owner wait for turns.
+
+    ``spec`` is complete, ``members`` are by arm, then by seed.
+    """
     stored = {"spec": spec, "ground": asdict(ground), "warnings": list(warnings)}
     row = {"id": comparison_id, "owner": owner_of(connection), "spec": stored, "dataset_id": spec["dataset"]}
     connection.execute(insert(comparisons).values(row))
@@ -40,6 +43,7 @@ def add(
         for position, member in enumerate(members)
     ]
     connection.execute(insert(comparison_jobs), rows)
+    turns.join(connection)
 
 
 def get(connection: Connection, comparison_id: str) -> Comparison:

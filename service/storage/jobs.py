@@ -17,7 +17,7 @@ from service.domain.errors import (
     UnknownJob,
     UnknownPrediction,
 )
-from service.domain.jobs import ACTIVE_STATES, EpochRecord, EventKind, Job, JobKind, JobState
+from service.domain.jobs import ACTIVE_STATES, Checkpoint, EpochRecord, EventKind, Job, JobKind, JobState
 from service.storage import blobs, checkpoints, diagnostics, events, pages, turns
 from service.storage.database import database_time
 from service.storage.owners import mine, my_job, owner_of
@@ -51,17 +51,23 @@ def add(
     warnings: Sequence[str] = (),
     retry_of: str | None = None,
     lint: Sequence[dict[str, Any]] | None = None,
+    *,
+    joins: bool = True,
 ) -> None:
-    """Store a new training as queued; ``spec`` is complete, ``lint`` what was found about it."""
+    """Store a new training as queued; ``spec`` is complete, ``lint`` what was found about it.
+
+    Without ``joins``, ``turns.join`` is called when all is stored that belongs to it.
+    """
     values = {"epochs": spec["training"]["epochs"], "retry_of": retry_of, "lint": lint}
     enqueue(connection, job_id, JobKind.TRAINING, spec, warnings, **values)
+    if joins:
+        turns.join(connection)
 
 
 def enqueue(
     connection: Connection, job_id: str, kind: JobKind, spec: dict[str, Any], warnings: Sequence[str], **values: Any
 ) -> None:
-    """Store a new job of either kind as queued."""
-    turns.join(connection, owner_of(connection))
+    """Store a new job of either kind as queued; its owner has turns once ``turns.join`` has been called, too."""
     stored = connection.execute(
         insert(jobs)
         .values(
@@ -210,8 +216,8 @@ def resume(connection: Connection, job_id: str) -> None:
     if job["pause_requested"]:
         _change(connection, job_id, EventKind.RESUMED, pause_requested=False)
     elif job["state"] == JobState.PAUSED:
-        turns.join(connection, owner_of(connection))
         _change(connection, job_id, EventKind.RESUMED, state=JobState.QUEUED, claimable_at=database_time())
+        turns.join(connection)
 
 
 def retry(connection: Connection, job_id: str, new_id: str) -> None:
@@ -231,12 +237,19 @@ def retry(connection: Connection, job_id: str, new_id: str) -> None:
     failed = get(connection, job_id)
     if failed.state is not JobState.FAILED:
         raise JobDidNotFail(job_id, failed.state)
-    add(connection, new_id, failed.spec, failed.warnings, job_id, diagnostics.lint(connection, job_id))
+    lint = diagnostics.lint(connection, job_id)
+    add(connection, new_id, failed.spec, failed.warnings, job_id, lint, joins=False)
     place = update(comparison_jobs).where(comparison_jobs.c.job_id == my_job(connection, job_id))
     connection.execute(place.values(job_id=new_id))
     newest = checkpoints.newest(connection, job_id)
-    if newest is None:
-        return
+    if newest is not None:
+        _go_on(connection, failed, new_id, newest)
+    turns.join(connection)
+
+
+def _go_on(connection: Connection, failed: Job, new_id: str, newest: Checkpoint) -> None:
+    """Give a new job what the failed one has done until its newest state."""
+    job_id = failed.id
     checkpoints.copy(connection, job_id, new_id)
     diagnostics.copy(connection, job_id, new_id, until=newest.epoch)
     verdict = diagnostics.judged(connection, new_id)

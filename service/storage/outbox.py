@@ -21,7 +21,10 @@ _JOB = (
     .outerjoin(_best, (_best.c.job_id == jobs.c.id) & (_best.c.epoch == jobs.c.best_epoch))
 )
 SOMEBODY_LISTENS = exists().where(webhooks.c.owner == jobs.c.owner, webhooks.c.enabled)
-"""Says, beside a statement on a job, whether its owner has webhooks: most have none to be asked for."""
+"""Says, beside a statement on a job, whether its owner has webhooks: most have none to be asked for.
+
+Where SQLite returns it from a statement, names of tables are left out, and it says whether anybody has: ``tell`` looks.
+"""
 
 
 def tell(connection: Connection, job_id: str, job_kind: JobKind, kinds: Sequence[EventKind]) -> None:

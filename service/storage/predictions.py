@@ -13,7 +13,7 @@ from sqlalchemy import Connection, RowMapping, insert, select
 from service.domain.errors import NoResult, UnknownPrediction
 from service.domain.jobs import Checkpoint, Claim, JobKind, JobState, Progress, SavedState
 from service.domain.predictions import Evaluation, PredictionJob, PredictionResult
-from service.storage import blobs, jobs, leases, pages
+from service.storage import blobs, jobs, leases, pages, turns
 from service.storage.checkpoints import newest
 from service.storage.jobs import JobFilter
 from service.storage.owners import mine, my_job
@@ -27,6 +27,7 @@ def add(connection: Connection, prediction_id: str, spec: dict[str, Any], rows: 
     """Store a new prediction as queued; ``spec`` is complete, ``rows`` are those of its data set."""
     values = {"epochs": rows, "model_version": spec["version"]}
     jobs.enqueue(connection, prediction_id, JobKind.PREDICTION, spec, warnings, **values)
+    turns.join(connection)
 
 
 def get(connection: Connection, prediction_id: str) -> PredictionJob:

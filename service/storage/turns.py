@@ -32,6 +32,7 @@ from sqlalchemy import (
 
 from service.domain.jobs import HELD_STATES, JobState
 from service.storage.database import database_time, upsert
+from service.storage.owners import owner_of
 from service.storage.tables import jobs, turns
 
 OWNERS_AT_ONCE = 16
@@ -39,6 +40,7 @@ JOBS_AT_ONCE = 8
 """Workers that claim at the same moment choose among so many owners, and so many jobs of each."""
 IDLE_SECONDS = 60.0
 """Whoever had a turn so long ago, and has nothing in line, is forgotten: else each claim would look for their jobs."""
+FORGOTTEN_AT_ONCE = 1000
 
 
 def may_be_claimed(among: FromClause = jobs) -> ColumnElement[bool]:
@@ -69,11 +71,13 @@ def has_next(connection: Connection, most_running: int | None) -> bool:
     return connection.execute(_anybody(most_running)).first() is not None
 
 
-def join(connection: Connection, owner: str) -> None:
-    """Let an owner wait for a turn, who is about to put a job in line, until the transaction ends at least.
+def join(connection: Connection) -> None:
+    """Let the owner of a session wait for a turn, who has put jobs in line; what takes long is done before.
 
-    The row is held against ``forget`` alone: it hinders neither claims nor others who put jobs of the owner in line.
+    The row is held against ``forget`` alone: that hinders neither claims nor others who put jobs of the owner in line.
+    Only of an owner who was not known, others wait for the first one's end.
     """
+    owner = owner_of(connection)
     held = select(turns.c.owner).where(turns.c.owner == owner).with_for_update(read=True, key_share=True)
     row = upsert(connection, turns).values(owner=owner, taken_at=database_time()).on_conflict_do_nothing()
     while connection.execute(held).first() is None:  # again where it was just being forgotten
@@ -97,7 +101,7 @@ def are_out_of_date(connection: Connection) -> bool:
 
 def adopt(connection: Connection) -> None:
     """Let owners wait who have jobs in line and whom nobody has let: an earlier version has put the jobs there."""
-    found = upsert(connection, turns).from_select(["owner", "taken_at"], _unknown())
+    found = upsert(connection, turns).from_select(["owner", "taken_at"], _unknown().order_by("owner"))
     connection.execute(found.on_conflict_do_nothing())
 
 
@@ -105,7 +109,8 @@ def forget(connection: Connection) -> None:
     """Forget owners who have neither a job in line nor one that runs; a new one goes by the time when it comes."""
     # Those who are just putting a job in line hold their rows, and are passed over. Whoever comes later finds the row
     # locked, and waits until it is gone.
-    locked = connection.execute(_idle().with_for_update(of=turns, skip_locked=True)).scalars().all()
+    idle = _idle().limit(FORGOTTEN_AT_ONCE).with_for_update(of=turns, skip_locked=True)
+    locked = connection.execute(idle).scalars().all()
     if locked:  # asked again: a job may have been stored between the beginning of the statement and the lock
         connection.execute(delete(turns).where(turns.c.owner.in_(locked), ~_is_busy()))
 
@@ -202,10 +207,11 @@ def _waiting() -> CTE:
 def _from(query: Select[Any], waits: FromClause, owner: ColumnElement[str]) -> Select[Any]:
     """Let a query walk along the lines, from the first job of an owner's.
 
-    Asked for the first jobs of this owner alone, PostgreSQL may walk along all jobs that there are, of anybody in any
-    state, for those are in order too.
+    Asked for the first jobs of this owner by ``=``, PostgreSQL may walk along all jobs that there are, of anybody in
+    any state, for those are in order too. Asked for what follows only, it walks on into the next line where this one is
+    empty, past every entry of the index that an open snapshot keeps.
     """
-    query = query.where(waits.c.owner >= owner, may_be_claimed(waits))
+    query = query.where(waits.c.owner >= owner, waits.c.owner <= owner, may_be_claimed(waits))
     return query.order_by(waits.c.owner, waits.c.number)
 
 

@@ -177,7 +177,7 @@ def _add(connection: Connection, completed: CompletedComparison) -> FullComparis
 def _add_job(connection: Connection, planned: PlannedJob) -> ComparedJob:
     job_id = secrets.token_hex(10)
     lint = [finding.to_dict() for finding in planned.findings]
-    jobs.add(connection, job_id, planned.spec.model_dump(mode="json"), planned.warnings, lint=lint)
+    jobs.add(connection, job_id, planned.spec.model_dump(mode="json"), planned.warnings, lint=lint, joins=False)
     return ComparedJob(planned.arm, planned.seed, job_id, JobState.QUEUED)
 
 

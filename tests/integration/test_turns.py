@@ -241,6 +241,44 @@ def test_who_comes_waits_for_nobody_who_comes_too(database_url: str, database: D
     assert known(database) == {"a"}
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_first_jobs_of_a_comparison_hold_nobody_up_while_they_are_stored(database_url: str, database: Database) -> None:
+    impatient = Database(database_url, patience_seconds=0.5)
+    with database.owned_by("a").write() as connection:
+        jobs.add(connection, "a0", SPEC, joins=False)
+        submit(impatient, "a", "a1")
+        turns.join(connection)
+    impatient.close()
+    assert names_of_claims(database, 3) == ["a0", "a1", None]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_nobody_is_looked_for_beyond_their_own_line(database: Database) -> None:
+    """While somebody reads what was, as a backup does, entries of what was in line stay: they are not walked over."""
+    gone, idle = 2000, 30
+    for number in range(idle):
+        submit(database, f"idle-{number}", f"i{number}")
+        assert names_of_claims(database, 1) == [f"i{number}"]
+        end(database, Claim(f"i{number}", 1, "w1", f"idle-{number}"))
+    submit(database, "next", *(f"n{number}" for number in range(gone + 1)))
+    everybody = database.for_everybody()
+    with everybody.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("ANALYZE")
+    query = select(turns.next_number(connection, None)).compile(database.engine, compile_kwargs={"literal_binds": True})
+    with everybody.read(steady=True) as reader:
+        assert jobs.count_active(reader.execution_options(owner="next"), "iris") == gone + 1
+        with everybody.write() as connection:
+            last = table.c.id == f"n{gone}"
+            connection.execute(update(table).where(table.c.owner == "next", ~last).values(state=JobState.SUCCEEDED))
+        with everybody.write() as connection:
+            plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}").scalar_one()
+    assert [held.job_id for held in [claim_next(database)] if held] == [f"n{gone}"]
+    walked = plan[0]["Plan"]["Shared Hit Blocks"] + plan[0]["Plan"]["Shared Read Blocks"]
+    assert walked < 500, (
+        f"{walked} blocks; the line of the one who has a job takes 100, and each of the idle two or three"
+    )
+
+
 def test_place_in_line_is_that_in_the_line_of_the_owner(database: Database) -> None:
     stored_job(database, "mine-1")
     submit(database, "other", "o1", "o2", "o3")
