@@ -11,7 +11,7 @@ from service.domain.jobs import EpochRecord, Event, Job, JobState, StoredSplit
 from service.domain.limits import Limits
 from service.domain.quotas import NO_QUOTAS, Quotas
 from service.domain.spec import JobSpec
-from service.storage import audit, datasets, events, jobs, pages
+from service.storage import audit, datasets, events, jobs, pages, retries
 from service.storage.database import Connection, Database
 from service.use_cases.idempotency import KeyedRequest, Outcome, StoredAnswer, once
 from service.use_cases.quotas import with_room
@@ -154,7 +154,7 @@ def retry_job_once(
             datasets.get(connection, failed.dataset_id, for_use=True)
         except UnknownDataset:
             raise DatasetIsGone(job_id, failed.dataset_id) from None
-        jobs.retry(connection, job_id, new_id)
+        retries.retry(connection, job_id, new_id)
         audit.record(connection, Action.JOB_RETRIED, new_id, retry_of=job_id)
         return jobs.get(connection, new_id)
 

@@ -13,7 +13,7 @@ from sqlalchemy import event, func, select
 from service.domain.comparison_errors import ComparisonIsNotFinal
 from service.domain.owners import DEFAULT_OWNER
 from service.storage import comparisons as stored
-from service.storage import jobs, leases
+from service.storage import leases, retries
 from service.storage.database import Connection, Database
 from service.storage.tables import comparison_jobs
 from service.use_cases.comparisons import cancel_comparison, delete_comparison
@@ -257,7 +257,7 @@ def test_job_that_is_retried_at_the_same_time_is_not_missed(client: TestClient, 
     trained(database, regular, 0.5)
     with ThreadPoolExecutor(1) as pool:
         with database.write() as connection:
-            jobs.retry(connection, snn, "again")
+            retries.retry(connection, snn, "again")
             do = cancel_comparison if wish == "cancel" else delete_comparison
             waiting = pool.submit(do, database, comparison["id"])
             with pytest.raises(TimeoutError):

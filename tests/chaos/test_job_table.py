@@ -30,7 +30,7 @@ from service.domain.jobs import (
     SavedState,
 )
 from service.domain.owners import DEFAULT_OWNER
-from service.storage import checkpoints, jobs, leases, losses, tables
+from service.storage import checkpoints, jobs, leases, losses, retries, tables
 from service.storage.database import Database, database_time
 from tests.chaos.job_table import ModelJob, Refused, Told
 from tests.clock import stop_clock
@@ -114,7 +114,7 @@ class JobTable(RuleBasedStateMachine):
         def on_model(job: ModelJob) -> None:
             self.model[new_id] = job.retried(new_id)
 
-        self.both(job_id, lambda connection: jobs.retry(connection, job_id, new_id), on_model)
+        self.both(job_id, lambda connection: retries.retry(connection, job_id, new_id), on_model)
 
     @rule(pick=PICKS)
     def remove(self, pick: int) -> None:

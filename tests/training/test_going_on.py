@@ -14,7 +14,7 @@ from sqlalchemy import delete, select, update
 
 from service.domain.jobs import MAX_LOSSES, Checkpoint, EventKind, JobState, SavedState
 from service.domain.owners import DEFAULT_OWNER
-from service.storage import blobs, checkpoints, jobs, leases
+from service.storage import blobs, checkpoints, jobs, leases, retries
 from service.storage.database import Database
 from service.storage.tables import blob_parts, model_versions
 from service.storage.tables import checkpoints as checkpoint_table
@@ -201,7 +201,7 @@ def test_failed_job_is_tried_again_to_the_same_weights(
     assert (job.state, job.error_code) == (JobState.FAILED, "worker_lost")
     assert left is not None
     with sqlite_database.write() as connection:
-        jobs.retry(connection, "job-1", "again")
+        retries.retry(connection, "job-1", "again")
     run(sqlite_database, "again")
     assert told(sqlite_database, EventKind.STARTED, "again")[0]["epoch"] == left.epoch
     assert weights(sqlite_database, "again") == undisturbed("dropout")

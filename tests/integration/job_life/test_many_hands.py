@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from service.domain.errors import JobDidNotFail, JobIsCancelling, JobIsFinal, JobIsNotFinal, LeaseLost, UnknownJob
 from service.domain.jobs import EventKind
-from service.storage import blobs, checkpoints, jobs, leases, losses
+from service.storage import blobs, checkpoints, jobs, leases, losses, retries
 from service.storage.database import Database, database_time
 from service.storage.tables import jobs as table
 from service.sweeper import sweep
@@ -73,7 +73,7 @@ def ask_by_chance(database: Database, user: str, names: list[str]) -> None:
         job_id, new = chance.choice(list(names)), f"{user}-{turn}"
 
         def retry(job_id: str = job_id, new: str = new) -> None:
-            do(database, jobs.retry, job_id, new)
+            do(database, retries.retry, job_id, new)
             names.append(new)
 
         def submit(new: str = new) -> None:
@@ -107,7 +107,7 @@ def test_retry_beside_the_deletion_of_the_failed_job_has_its_states_or_is_refuse
         name, new = f"job-{number}", f"again-{number}"
         do(database, leases.fail, trained(database, name), "worker_lost", "why")
         with ThreadPoolExecutor(2) as pool:
-            retried = pool.submit(do, database, jobs.retry, name, new)
+            retried = pool.submit(do, database, retries.retry, name, new)
             removed = pool.submit(do, database, jobs.remove, name)
         removed.result()
         if isinstance(retried.exception(), UnknownJob):

@@ -7,7 +7,7 @@ import pytest
 from service.domain.errors import JobIsCancelling, JobIsFinal, SelfnormError, UnknownJob
 from service.domain.jobs import MAX_LOSSES, Claim, EventKind, JobState
 from service.domain.owners import DEFAULT_OWNER
-from service.storage import jobs, leases, losses
+from service.storage import jobs, leases, losses, retries
 from service.storage.database import Connection, Database
 from tests.factories import stored_job
 from tests.integration.job_life.hands import (
@@ -108,7 +108,7 @@ def test_unknown_job_is_neither_paused_nor_resumed_nor_tried_again(database: Dat
         with pytest.raises(UnknownJob):
             do(database, ask, "nothing")
     with pytest.raises(UnknownJob):
-        do(database, jobs.retry, "nothing", "new")
+        do(database, retries.retry, "nothing", "new")
 
 
 def test_pause_that_is_taken_back_at_once_disturbs_nobody(database: Database) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from service.domain.errors import JobDidNotFail, UnknownJob
 from service.domain.jobs import Claim, EventKind, JobState
-from service.storage import checkpoints, jobs, leases
+from service.storage import checkpoints, jobs, leases, retries
 from service.storage.checkpoints import KEPT_SECONDS
 from service.storage.database import Database, database_time
 from service.sweeper import tidy
@@ -38,7 +38,7 @@ def failed(database: Database, code: str = "worker_lost") -> Claim:
 def test_retry_is_a_new_job_that_goes_on_from_the_last_state(database: Database) -> None:
     failed(database)
     before = everything(database)
-    do(database, jobs.retry, "job-1", "again")
+    do(database, retries.retry, "job-1", "again")
     old, new = read(database), read(database, "again")
     assert everything(database) == before, "the failed job stays as it is"
     assert (new.state, new.retry_of, new.attempts, new.epoch) == (JobState.QUEUED, "job-1", 0, 4)
@@ -68,13 +68,13 @@ def test_retry_keeps_the_best_epoch_that_its_state_knows(database: Database) -> 
     held = trained(database)
     do(database, leases.record, held, progress(5), 1, [measured(5)])
     do(database, leases.fail, held, "internal_error", "why")
-    do(database, jobs.retry, "job-1", "again")
+    do(database, retries.retry, "job-1", "again")
     assert read(database, "again").best == {"epoch": 1, "loss": 1.0, "val_loss": None}
 
 
 def test_retry_without_a_state_begins_at_the_beginning(database: Database) -> None:
     failed(database, "training_diverged")
-    do(database, jobs.retry, "job-1", "again")
+    do(database, retries.retry, "job-1", "again")
     new = read(database, "again")
     assert (new.epoch, new.best_epoch, new.retry_of, new.fraction) == (0, None, "job-1", None)
     assert (epochs_of(database, "again"), states_of(database, "again")) == ([], [])
@@ -86,7 +86,7 @@ def test_only_a_failed_job_is_tried_again(database: Database, wanted: JobState) 
     brought_to(database, wanted)
     before = everything(database)
     with pytest.raises(JobDidNotFail):
-        do(database, jobs.retry, "job-1", "again")
+        do(database, retries.retry, "job-1", "again")
     assert everything(database) == before
     with pytest.raises(UnknownJob):
         read(database, "again")
@@ -95,9 +95,9 @@ def test_only_a_failed_job_is_tried_again(database: Database, wanted: JobState) 
 def test_failed_job_may_be_tried_again_more_than_once_and_its_tries_too(database: Database) -> None:
     failed(database)
     for name in ("second", "third"):
-        do(database, jobs.retry, "job-1", name)
+        do(database, retries.retry, "job-1", name)
     do(database, leases.fail, claimed(database, "second"), "out_of_memory", "why")
-    do(database, jobs.retry, "second", "fourth")
+    do(database, retries.retry, "second", "fourth")
     assert [read(database, name).retry_of for name in ("second", "third", "fourth")] == ["job-1", "job-1", "second"]
     assert states_of(database, "fourth") == states_of(database) == states_of(database, "third")
     assert read(database, "fourth").epoch == 4
@@ -107,7 +107,7 @@ def test_states_that_a_retry_shares_outlive_the_failed_job(database: Database) -
     before = stored_blobs(database)
     failed(database)
     shared = states_of(database)
-    do(database, jobs.retry, "job-1", "again")
+    do(database, retries.retry, "job-1", "again")
     do(database, jobs.remove, "job-1")
     assert read(database, "again").retry_of == "job-1"
     with database.read() as connection:
@@ -118,7 +118,7 @@ def test_states_that_a_retry_shares_outlive_the_failed_job(database: Database) -
 
 def test_states_of_a_failed_job_outlive_its_retry(database: Database) -> None:
     failed(database)
-    do(database, jobs.retry, "job-1", "again")
+    do(database, retries.retry, "job-1", "again")
     do(database, leases.succeed, claimed(database, "again"), best_epoch=1, test_metrics=None, version=1)
     with database.read() as connection:
         assert checkpoints.content(connection, states_of(database)[-1]) == saved_state(4, 3).content
@@ -140,5 +140,5 @@ def test_states_of_failed_jobs_are_kept_for_a_week(database: Database) -> None:
     names = ("old", "young", "long running", "waiting")
     assert [len(states_of(database, name)) for name in names] == [0, 2, 2, 2]
     assert len(before - stored_blobs(database)) == 1, "the other one has the bytes of another job's"
-    do(database, jobs.retry, "old", "again")
+    do(database, retries.retry, "old", "again")
     assert read(database, "again").epoch == 0
