@@ -43,12 +43,43 @@ _MINE = (jobs.c.kind, jobs.c.epoch, jobs.c.state, jobs.c.last_checkpoint, jobs.c
 
 def claim(connection: Connection, job_id: str, worker: str) -> Claim | None:
     """Take a queued job; None where it is not to be had (a message delivered twice, a cancelled job)."""
-    return _claim(connection, jobs.c.id == job_id, worker)
+    return claim_where(connection, jobs.c.id == job_id, worker)
 
 
 def claim_next(connection: Connection, worker: str, most_running: int | None = None) -> Claim | None:
     """Take the job whose turn it is, of an owner who runs fewer than ``most_running``; None where there is none."""
-    return _claim(connection, jobs.c.number == turns.next_number(connection, most_running), worker)
+    tries = (
+        claim_where(connection, jobs.c.number == number, worker)
+        for number in turns.next_number(connection, most_running)
+    )
+    return next((held for held in tries if held is not None), None)
+
+
+def claim_where(connection: Connection, which: ColumnElement[bool], worker: str) -> Claim | None:
+    """Take the job that a condition is true of, if it waits; it is of one at most."""
+    statement = (
+        update(jobs)
+        .where(which, turns.may_be_claimed())
+        .values(
+            state=JobState.RUNNING,
+            fence=jobs.c.fence + 1,
+            worker=worker,
+            lease_until=database_time(LEASE_SECONDS),
+            started_at=func.coalesce(jobs.c.started_at, database_time()),
+            rows_per_second=None,
+            eta_seconds=None,
+            last_event=jobs.c.last_event + 1,
+        )
+        .returning(*CLAIMED, jobs.c.epoch, *events.COUNTED)
+    )
+    row = connection.execute(statement).mappings().first()
+    if row is None:
+        return None
+    started = {"attempt": row["fence"], "worker": worker, "epoch": row["epoch"]}
+    with acting_for(connection, row["owner"]):
+        events.add_counted(connection, row["id"], row, [(EventKind.STARTED, started)])
+    turns.take(connection, row["owner"])
+    return claim_of(row)
 
 
 def has_claimable(connection: Connection, most_running: int | None = None) -> bool:
@@ -276,32 +307,6 @@ def write(connection: Connection, held: Claim, **values: Any) -> None:
 def claim_of(row: RowMapping) -> Claim:
     """Return the claim that a row of jobs speaks of."""
     return Claim(row["id"], row["fence"], row["worker"], row["owner"])
-
-
-def _claim(connection: Connection, which: ColumnElement[bool], worker: str) -> Claim | None:
-    statement = (
-        update(jobs)
-        .where(which, turns.may_be_claimed())
-        .values(
-            state=JobState.RUNNING,
-            fence=jobs.c.fence + 1,
-            worker=worker,
-            lease_until=database_time(LEASE_SECONDS),
-            started_at=func.coalesce(jobs.c.started_at, database_time()),
-            rows_per_second=None,
-            eta_seconds=None,
-            last_event=jobs.c.last_event + 1,
-        )
-        .returning(*CLAIMED, jobs.c.epoch, *events.COUNTED)
-    )
-    row = connection.execute(statement).mappings().first()
-    if row is None:
-        return None
-    started = {"attempt": row["fence"], "worker": worker, "epoch": row["epoch"]}
-    with acting_for(connection, row["owner"]):
-        events.add_counted(connection, row["id"], row, [(EventKind.STARTED, started)])
-    turns.take(connection, row["owner"])
-    return claim_of(row)
 
 
 def _word(row: RowMapping | None, held: Claim) -> Beat:

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Integer,
     ScalarSelect,
     Select,
+    Subquery,
     and_,
     delete,
     exists,
@@ -57,13 +58,15 @@ def is_in(among: FromClause, *states: JobState) -> ColumnElement[bool]:
     return or_(*named)
 
 
-def next_number(connection: Connection, most_running: int | None) -> ScalarSelect[int]:
-    """Return the query for the number of the job whose turn it is, and which nobody else is just claiming.
+def next_number(connection: Connection, most_running: int | None) -> list[ScalarSelect[int]]:
+    """Return queries for the number of the job whose turn it is, and which nobody else is just claiming.
 
-    An owner who runs ``most_running`` jobs has no turn.
+    Each is asked where those before it have found none. An owner who runs ``most_running`` jobs has no turn.
     """
     # On SQLite whoever writes is alone: the first of all is free.
-    return _first(most_running) if connection.dialect.name == "sqlite" else _first_free(most_running)
+    if connection.dialect.name == "sqlite":
+        return [_first(most_running)]
+    return [_first_free(most_running), _any_free(most_running)]
 
 
 def has_next(connection: Connection, most_running: int | None) -> bool:
@@ -141,6 +144,17 @@ def _first(most_running: int | None) -> ScalarSelect[int]:
 
 @cache  # to build it takes as long as the database needs for it
 def _first_free(most_running: int | None) -> ScalarSelect[int]:
+    """Take the first job of the first owner of whom nobody is just claiming that."""
+    line, waits = _in_order(most_running), jobs.alias("waits")
+    first = _from(select(waits.c.number), waits, line.c.owner).limit(_just(1)).lateral("first")
+    query = select(jobs.c.number).select_from(line).join(first, true()).join(jobs, jobs.c.number == first.c.number)
+    query = query.where(may_be_claimed()).order_by(line.c.running, line.c.turn, line.c.owner).limit(_just(1))
+    return query.with_for_update(of=jobs, skip_locked=True).scalar_subquery()
+
+
+@cache
+def _any_free(most_running: int | None) -> ScalarSelect[int]:
+    """Take one of the first jobs of the first owners, where others are just claiming the first of each."""
     ranked, waits = _ranked(most_running, OWNERS_AT_ONCE), jobs.alias("waits")
     before = (func.row_number().over(order_by=(waits.c.owner, waits.c.number)) - 1).label("before")
     line = _from(select(waits.c.owner, waits.c.number, before), waits, ranked.c.owner)
@@ -159,18 +173,21 @@ def _first_free(most_running: int | None) -> ScalarSelect[int]:
 
 def _ranked(most_running: int | None, most: int) -> CTE:
     """Return the owners who are next, of those who have a job that may be claimed."""
+    line, waits = _in_order(most_running), jobs.alias("waits")
+    first = _from(select(waits.c.owner), waits, line.c.owner).limit(_just(1)).scalar_subquery()
+    query = select(line).where(first == line.c.owner).order_by(line.c.running, line.c.turn, line.c.owner)
+    return query.limit(_just(most)).cte("ranked")
+
+
+def _in_order(most_running: int | None) -> Subquery:
+    """Return the owners who may wait, those who are next first: only of these the database then looks for a job."""
     running = _running()
     count = func.coalesce(running.c.jobs, 0)
     known = select(turns.c.owner, count.label("running"), turns.c.taken_at.label("turn"))
     known = known.outerjoin(running, running.c.owner == turns.c.owner)
     if most_running is not None:
         known = known.where(count < most_running)
-    # Ordered first: then only of those who come first the database looks for a job.
-    line = known.order_by(count, turns.c.taken_at, turns.c.owner).subquery("line")
-    waits = jobs.alias("waits")
-    first = _from(select(waits.c.owner), waits, line.c.owner).limit(_just(1)).scalar_subquery()
-    query = select(line).where(first == line.c.owner).order_by(line.c.running, line.c.turn, line.c.owner)
-    return query.limit(_just(most)).cte("ranked")
+    return known.order_by(count, turns.c.taken_at, turns.c.owner).subquery("line")
 
 
 def _unknown() -> Select[Any]:

@@ -264,7 +264,9 @@ def test_nobody_is_looked_for_beyond_their_own_line(database: Database) -> None:
     everybody = database.for_everybody()
     with everybody.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("ANALYZE")
-    query = select(turns.next_number(connection, None)).compile(database.engine, compile_kwargs={"literal_binds": True})
+    query = select(turns.next_number(connection, None)[0]).compile(
+        database.engine, compile_kwargs={"literal_binds": True}
+    )
     with everybody.read(steady=True) as reader:
         assert jobs.count_active(reader.execution_options(owner="next"), "iris") == gone + 1
         with everybody.write() as connection:

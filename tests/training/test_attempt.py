@@ -1,10 +1,11 @@
 """A worker's attempt at a job, on both databases, with real training."""
 
-from pathlib import Path
+from pathlib import re
 from typing import Any
 
 import keras
 import numpy as np
+import Path
 import pytest
 from sqlalchemy import delete, update
 
@@ -153,7 +154,8 @@ def test_diverged_training_fails_with_its_reason(database: Database) -> None:
     assert (job.state, job.error_code) == (JobState.FAILED, "training_diverged")
     assert job.error_detail is not None
     assert "epoch 1, step " in job.error_detail
-    assert "gave infinite activations" in job.error_detail
+    # Of sums that grow beyond all numbers, some come to infinity and some to no number, by the order of the processor.
+    assert re.search("gave (infinite|NaN) activations", job.error_detail)
 
 
 def test_epochs_before_a_failure_are_stored(database: Database, tmp_path: Path) -> None:
