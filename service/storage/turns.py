@@ -1,8 +1,9 @@
 """Whose job is next: the owners who wait take turns, however many jobs each of them has put in line.
 
-The next job belongs to the owner with the fewest running jobs; of several such owners, to the one whose last turn is
-longest ago (for an owner who has had none, the time since when they wait counts). Within an owner the oldest job is
-next. Nobody is starved: while an owner runs nothing and has a job in line, each other owner has at most one turn.
+Of the owners who have waited longest for a turn (for one who has had none, the time since when they wait counts), the
+next job belongs to the one with the fewest running jobs; of several such owners, to the one whose last turn is longest
+ago. Within an owner the oldest job is next. Nobody is starved: while an owner runs nothing and has a job in line, each
+other owner has at most one turn.
 
 Who may wait stands in ``turns``: a row for every owner with a job that waits or runs, and for some who had one a moment
 ago. Whoever puts a job in line sees to it (``join``), and nobody takes such a row away.
@@ -36,6 +37,8 @@ from service.storage.database import database_time, upsert
 from service.storage.owners import owner_of
 from service.storage.tables import jobs, turns
 
+OWNERS_COMPARED = 32
+"""Of so many owners, those who have waited longest for a turn, it is counted what they run."""
 OWNERS_AT_ONCE = 16
 JOBS_AT_ONCE = 8
 """Workers that claim at the same moment choose among so many owners, and so many jobs of each."""
@@ -132,7 +135,7 @@ def follow_clock(connection: Connection) -> None:
 def _anybody(most_running: int | None) -> Select[Any]:
     if most_running is None:
         return select(jobs.c.number).where(may_be_claimed()).limit(1)
-    return select(_ranked(most_running, 1).c.owner)
+    return select(_oldest(most_running).c.owner).limit(1)
 
 
 @cache
@@ -173,21 +176,29 @@ def _any_free(most_running: int | None) -> ScalarSelect[int]:
 
 def _ranked(most_running: int | None, most: int) -> CTE:
     """Return the owners who are next, of those who have a job that may be claimed."""
-    line, waits = _in_order(most_running), jobs.alias("waits")
-    first = _from(select(waits.c.owner), waits, line.c.owner).limit(_just(1)).scalar_subquery()
-    query = select(line).where(first == line.c.owner).order_by(line.c.running, line.c.turn, line.c.owner)
-    return query.limit(_just(most)).cte("ranked")
+    return select(_in_order(most_running)).limit(_just(most)).cte("ranked")
 
 
 def _in_order(most_running: int | None) -> Subquery:
-    """Return the owners who may wait, those who are next first: only of these the database then looks for a job."""
-    running = _running()
-    count = func.coalesce(running.c.jobs, 0)
-    known = select(turns.c.owner, count.label("running"), turns.c.taken_at.label("turn"))
-    known = known.outerjoin(running, running.c.owner == turns.c.owner)
+    """Return the owners who are next, in order, of those who have waited longest for a turn."""
+    oldest = _oldest(most_running)
+    counted = select(oldest, _running(oldest.c.owner).label("running")).subquery("counted")
+    return select(counted).order_by(counted.c.running, counted.c.turn, counted.c.owner).subquery("line")
+
+
+def _oldest(most_running: int | None) -> Subquery:
+    """Return the owners with a job that may be claimed whose last turn is longest ago.
+
+    Their turns are ordered first: so the database looks for jobs, and counts those that run, of no more owners than it
+    takes to find so many. To count what each owner runs would be to look at every job that runs.
+    """
+    by_turn = select(turns.c.owner, turns.c.taken_at.label("turn")).order_by(turns.c.taken_at, turns.c.owner)
+    known, waits = by_turn.subquery("known"), jobs.alias("waits")
+    first = _from(select(waits.c.owner), waits, known.c.owner).limit(_just(1)).scalar_subquery()
+    query = select(known).where(first == known.c.owner)
     if most_running is not None:
-        known = known.where(count < most_running)
-    return known.order_by(count, turns.c.taken_at, turns.c.owner).subquery("line")
+        query = query.where(_running(known.c.owner) < most_running)
+    return query.order_by(known.c.turn, known.c.owner).limit(_just(OWNERS_COMPARED)).subquery("oldest")
 
 
 def _unknown() -> Select[Any]:
@@ -237,8 +248,7 @@ def _just(number: int) -> ColumnElement[int]:
     return literal_column(str(number), Integer)
 
 
-def _running() -> CTE:
-    """Return how many jobs each owner runs."""
+def _running(owner: ColumnElement[str]) -> ScalarSelect[int]:
+    """Return how many jobs an owner runs."""
     held = jobs.alias("held")
-    counted = select(held.c.owner, func.count().label("jobs")).where(is_in(held, *HELD_STATES))
-    return counted.group_by(held.c.owner).cte("running")
+    return select(func.count()).where(held.c.owner == owner, is_in(held, *HELD_STATES)).scalar_subquery()
