@@ -74,6 +74,25 @@ def test_owners_with_equally_many_running_jobs_take_turns(database: Database) ->
     assert found == ["a0", "b0", "c0", "a1", "b1", "c1", "a2", "b2", "c2"]
 
 
+def test_others_have_one_turn_at_most_while_somebody_waits_however_many_owners_there_are(database: Database) -> None:
+    """Also where who runs nothing is not among the owners who are compared."""
+    owners = [f"owner-{number:02}" for number in range(turns.OWNERS_COMPARED + 8)]
+    for owner in owners:
+        submit(database, owner, *(f"{owner}-{number}" for number in range(5)))
+    idle, passed, waited = owners[-1], Counter[str](), []
+    for _ in range(3 * len(owners)):
+        held = claim_next(database)
+        assert held is not None
+        if held.owner != idle:
+            passed[held.owner] += 1
+            continue
+        end(database, held)
+        assert max(passed.values()) == 1
+        waited.append(passed.total())
+        passed.clear()
+    assert waited[:2] == [len(owners) - 1, 8], "all others; then those who are compared before"
+
+
 def test_new_owner_waits_behind_those_who_have_waited_longer(database: Database) -> None:
     """Else somebody with ever new owners would be served alone."""
     submit(database, "a", "a0", "a1")
