@@ -1,11 +1,11 @@
 """A worker's attempt at a job, on both databases, with real training."""
 
-from pathlib import re
+import re
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import Path
 import pytest
 from sqlalchemy import delete, update
 
