@@ -8,21 +8,16 @@ workers at their full pace (``--look 1 --progress 0.5``) need more than two core
 
 import argparse
 import sys
-import tempfile
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 
 from sqlalchemy import text
 
 from benchmarks.simulation import findings, fleet, meter
 from benchmarks.simulation.plan import Outcome, Plan
-from benchmarks.simulation.stock import Submitter, fill
-from service.storage import schema
+from benchmarks.simulation.stock import Submitter, stocked
 from service.storage.database import Database
-from service.use_cases.datasets import add_builtin_datasets
-from tests import servers
 
 RATE_BAR, P99_BAR_SECONDS = 95.0, 0.05
 """The rate is what workers come to by themselves, about 100."""
@@ -31,25 +26,13 @@ RATE_BAR, P99_BAR_SECONDS = 95.0, 0.05
 def main() -> int:
     """Measure and print."""
     asked = _arguments()
-    with tempfile.TemporaryDirectory(prefix="selfnorm-simulation-", dir="/tmp") as folder:
-        options = {
-            "fsync": "on",
-            "max_connections": str(asked.idle_connections + 200),
-            "shared_buffers": "512MB",
-            "max_parallel_workers": "0",  # where memory is not shared between users, those of a container fail
-            "max_parallel_maintenance_workers": "0",
-        }
-        with servers.postgresql_server(Path(folder), **options) as server:
-            assert server.process is not None
-            return measured(asked, f"{server.url}/postgres", server.process.pid)
+    with stocked(asked.jobs, asked.owners, asked.idle_connections + 200) as (server, database):
+        assert server.process is not None
+        return measured(asked, database, f"{server.url}/postgres", server.process.pid)
 
 
-def measured(asked: argparse.Namespace, url: str, pid: int) -> int:
+def measured(asked: argparse.Namespace, database: Database, url: str, pid: int) -> int:
     """Run the fleet against a server."""
-    database = Database(url)
-    schema.upgrade(database)
-    add_builtin_datasets(database)
-    fill(database, asked.jobs, asked.owners)
     idle = _idle_connections(url, asked.idle_connections)
     before_sizes = meter.sizes(database)
     readings: list[meter.Reading] = []
@@ -84,7 +67,6 @@ def measured(asked: argparse.Namespace, url: str, pid: int) -> int:
     )
     for connection in idle:
         connection.close()
-    database.close()
     claims = sorted(outcome.times["claim"])
     rate = len(claims) / asked.seconds
     return 0 if not faults and (asked.oldest_first or (rate > RATE_BAR and _at(claims, 0.99) < P99_BAR_SECONDS)) else 1

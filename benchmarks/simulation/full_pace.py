@@ -13,7 +13,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,15 +25,13 @@ from psycopg import sql
 from sqlalchemy import event, func, make_url, select
 
 from benchmarks.simulation import findings, meter
-from benchmarks.simulation.stock import Submitter, fill
+from benchmarks.simulation.stock import Submitter, stocked
 from service.domain.jobs import Claim, Progress
-from service.storage import leases, schema, turns, workers
+from service.storage import leases, turns, workers
 from service.storage.database import Connection, Database
 from service.storage.owners import acting_for
 from service.storage.tables import jobs
 from service.sweeper import LINE_SECONDS, SWEEP_SECONDS, Sweeper, keep_line
-from service.use_cases.datasets import add_builtin_datasets
-from tests import servers
 
 RATE_BAR, P99_BAR_SECONDS = 95.0, 0.05
 """The rate is what workers come to by themselves, about 100."""
@@ -53,23 +50,11 @@ Work = Callable[[Connection], object]
 def main() -> int:
     """Measure and print."""
     asked = _arguments()
-    with tempfile.TemporaryDirectory(prefix="selfnorm-pace-", dir="/tmp") as folder:
-        options = {
-            "fsync": "on",
-            "max_connections": str(asked.workers + 100),
-            "shared_buffers": "512MB",
-            "max_parallel_workers": "0",  # where memory is not shared between users, those of a container fail
-            "max_parallel_maintenance_workers": "0",
-        }
-        with servers.postgresql_server(Path(folder), **options) as server:
-            assert server.process is not None
-            database = Database(f"{server.url}/postgres")
-            schema.upgrade(database)
-            add_builtin_datasets(database)
-            fill(database, asked.jobs, asked.owners)
-            script = Path(folder) / "worker.pgbench"
-            script.write_text(worker(Recorder(database)))
-            return measured(asked, database, server.binaries / "pgbench", script, server.process.pid)
+    with stocked(asked.jobs, asked.owners, asked.workers + 100) as (server, database):
+        assert server.process is not None
+        script = server.folder / "worker.pgbench"
+        script.write_text(worker(Recorder(database)))
+        return measured(asked, database, server.binaries / "pgbench", script, server.process.pid)
 
 
 def measured(asked: argparse.Namespace, database: Database, pgbench: Path, script: Path, server: int) -> int:
@@ -101,7 +86,6 @@ def measured(asked: argparse.Namespace, database: Database, pgbench: Path, scrip
     print(f"an owner with one job waited {waits[len(waits) // 2]:.2f} s (median), {waits[-1]:.2f} s at most")
     faults = findings.faults(database, [])
     print("faults:", dict(faults) or "none")
-    database.close()
     return 0 if not faults and rate > RATE_BAR and p99 < P99_BAR_SECONDS else 1
 
 

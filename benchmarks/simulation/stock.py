@@ -1,7 +1,11 @@
 """Jobs for simulated workers: a long line of owners of unequal size, and owners who come with one job each."""
 
 import random
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, insert, literal, literal_column, select
@@ -10,10 +14,12 @@ from service.domain.completion import complete_spec
 from service.domain.jobs import EventKind
 from service.domain.limits import Limits
 from service.domain.spec import JobSpec
-from service.storage import datasets, jobs, turns
+from service.storage import datasets, jobs, schema, turns
 from service.storage.database import Database, database_time
 from service.storage.tables import events
 from service.storage.tables import jobs as table
+from service.use_cases.datasets import add_builtin_datasets
+from tests import servers
 from tests.factories import stored_job
 
 FIRST = "first"
@@ -21,6 +27,26 @@ SINGLE = "single"
 """How the names of those owners begin who have one job."""
 SKEW = 3
 """Of owners by size, the first tenth has about half of all jobs."""
+
+
+@contextmanager
+def stocked(count: int, owners: int, connections: int) -> Iterator[tuple[servers.PostgresqlServer, Database]]:
+    """Run PostgreSQL, which takes so many connections, with a line of jobs; its log is forced to disk as in life."""
+    with tempfile.TemporaryDirectory(prefix="selfnorm-simulation-", dir="/tmp") as folder:
+        options = {
+            "fsync": "on",
+            "max_connections": str(connections),
+            "shared_buffers": "512MB",
+            "max_parallel_workers": "0",  # where memory is not shared between users, those of a container fail
+            "max_parallel_maintenance_workers": "0",
+        }
+        with servers.postgresql_server(Path(folder), **options) as server:
+            database = Database(f"{server.url}/postgres")
+            schema.upgrade(database)
+            add_builtin_datasets(database)
+            fill(database, count, owners)
+            yield server, database
+            database.close()
 
 
 def fill(database: Database, count: int, owners: int) -> None:
