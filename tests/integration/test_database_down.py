@@ -12,7 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from shutil import copy
+from statistics import mean
 
 import httpx2 as httpx
 import pytest
@@ -36,6 +38,8 @@ pytestmark = [
 
 CLIENTS = 60
 PAUSE_SECONDS = 0.3
+BUSY = 0.7
+"""The share of its time for which the clients keep the service busy at most, so that nobody waits for other clients."""
 WARM_SECONDS = 3.0
 OUTAGE_SECONDS = 5.0
 ANSWER_SECONDS = 2.5
@@ -151,11 +155,16 @@ def execute(url: str, statement: str) -> None:
 
 
 class Clients:
-    """Many clients that ask at once, each one thing at a time, until they are told to end; each starts elsewhere."""
+    """Many clients that ask at once, each one thing at a time and what it likes, until they are told to end.
+
+    How long they pause comes from how long one answer takes here: on a slow machine they ask as much less.
+    """
 
     def __init__(self, api: ApiProcess, asks: tuple[Ask, ...]) -> None:
         self.asks = asks
         self._api = api
+        answer_seconds = mean(min(asked(api, ask).seconds for _ in range(3)) for ask in asks)
+        self._pause = max(PAUSE_SECONDS, CLIENTS * answer_seconds / BUSY)
         self._over = threading.Event()
         self._answers: list[tuple[Ask, float, float, httpx.Response]] = []
         self._pool = ThreadPoolExecutor(CLIENTS)
@@ -182,15 +191,14 @@ class Clients:
             for ask, asked_at, answered_at, response in self._answers
         ]
 
-    def _run(self, turn: int) -> None:
+    def _run(self, number: int) -> None:
+        likes = Random(number)
         with httpx.Client(base_url=self._api.client.base_url, timeout=30) as connection:
-            while not self._over.is_set():
-                ask = self.asks[turn % len(self.asks)]
+            while not self._over.wait(likes.uniform(0, 2) * self._pause):
+                ask = likes.choice(self.asks)
                 asked_at = time.monotonic()
                 response = connection.request(ask.method, ask.path, content=ask.content, headers=dict(ask.headers))
                 self._answers.append((ask, asked_at, time.monotonic(), response))
-                turn += 1
-                self._over.wait(PAUSE_SECONDS)
 
 
 def asked(api: ApiProcess, ask: Ask) -> Answer:
