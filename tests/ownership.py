@@ -45,7 +45,7 @@ EVERYBODYS = {f"service/storage/{name}.py" for name in ("blobs", "observation", 
 operator's /metrics tells how many jobs there are, of nobody's which. A migration changes what is everybody's."""
 LEASES, LOSSES = "service/storage/leases.py", "service/storage/losses.py"
 NOT_IN_REQUESTS = {
-    *((LEASES, name) for name in ("claim_where", "claim_next", "has_claimable", "hand_back")),
+    *((LEASES, name) for name in ("claim_with", "claim_next", "has_claimable", "hand_back")),
     *((LOSSES, name) for name in ("expired", "lose_expired", "needs_sweep", "follow_clock")),
     ("service/storage/checkpoints.py", "old_jobs"),
     ("service/storage/checkpoints.py", "purge"),

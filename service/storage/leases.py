@@ -5,9 +5,24 @@ old fence changes no row, so a worker that wakes up late can do no harm. Time is
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Update, and_, case, delete, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    ScalarSelect,
+    Update,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    select,
+    update,
+)
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from service.domain.diagnostics import Diagnosis
 from service.domain.errors import LeaseLost
@@ -37,42 +52,33 @@ HEARTBEAT_SECONDS = 3.0
 
 CLAIMED = (jobs.c.id, jobs.c.fence, jobs.c.worker, jobs.c.owner)
 """What makes a claim."""
+_CLAIMANT = "claimant"
 _WORD = (jobs.c.state, jobs.c.pause_requested)
 _MINE = (jobs.c.kind, jobs.c.epoch, jobs.c.state, jobs.c.last_checkpoint, jobs.c.pause_requested)
 
 
 def claim(connection: Connection, job_id: str, worker: str) -> Claim | None:
     """Take a queued job; None where it is not to be had (a message delivered twice, a cancelled job)."""
-    return claim_where(connection, jobs.c.id == job_id, worker)
+    return claim_with(connection, _claiming(jobs.c.id == job_id), worker)
 
 
 def claim_next(connection: Connection, worker: str, most_running: int | None = None) -> Claim | None:
     """Take the job whose turn it is, of an owner who runs fewer than ``most_running``; None where there is none."""
     tries = (
-        claim_where(connection, jobs.c.number == number, worker)
-        for number in turns.next_number(connection, most_running)
+        claim_with(connection, claiming_next(number), worker) for number in turns.next_number(connection, most_running)
     )
     return next((held for held in tries if held is not None), None)
 
 
-def claim_where(connection: Connection, which: ColumnElement[bool], worker: str) -> Claim | None:
-    """Take the job that a condition is true of, if it waits; it is of one at most."""
-    statement = (
-        update(jobs)
-        .where(which, turns.may_be_claimed())
-        .values(
-            state=JobState.RUNNING,
-            fence=jobs.c.fence + 1,
-            worker=worker,
-            lease_until=database_time(LEASE_SECONDS),
-            started_at=func.coalesce(jobs.c.started_at, database_time()),
-            rows_per_second=None,
-            eta_seconds=None,
-            last_event=jobs.c.last_event + 1,
-        )
-        .returning(*CLAIMED, jobs.c.epoch, *events.COUNTED)
-    )
-    row = connection.execute(statement).mappings().first()
+@cache  # to build it takes as long as a third of its way through the database
+def claiming_next(number: ScalarSelect[int]) -> ReturningUpdate[Any]:
+    """Return the statement that takes the job whose number one of the queries of ``turns.next_number`` finds."""
+    return _claiming(jobs.c.number == number)
+
+
+def claim_with(connection: Connection, statement: ReturningUpdate[Any], worker: str) -> Claim | None:
+    """Take the job that a statement of this module finds, if it waits."""
+    row = connection.execute(statement, {_CLAIMANT: worker}).mappings().first()
     if row is None:
         return None
     started = {"attempt": row["fence"], "worker": worker, "epoch": row["epoch"]}
@@ -307,6 +313,22 @@ def write(connection: Connection, held: Claim, **values: Any) -> None:
 def claim_of(row: RowMapping) -> Claim:
     """Return the claim that a row of jobs speaks of."""
     return Claim(row["id"], row["fence"], row["worker"], row["owner"])
+
+
+def _claiming(which: ColumnElement[bool]) -> ReturningUpdate[Any]:
+    """Return the statement that takes the job that a condition is true of, if it waits; it is of one at most."""
+    statement = update(jobs).where(which, turns.may_be_claimed())
+    statement = statement.values(
+        state=JobState.RUNNING,
+        fence=jobs.c.fence + 1,
+        worker=bindparam(_CLAIMANT),
+        lease_until=database_time(LEASE_SECONDS),
+        started_at=func.coalesce(jobs.c.started_at, database_time()),
+        rows_per_second=None,
+        eta_seconds=None,
+        last_event=jobs.c.last_event + 1,
+    )
+    return statement.returning(*CLAIMED, jobs.c.epoch, *events.COUNTED)
 
 
 def _word(row: RowMapping | None, held: Claim) -> Beat:

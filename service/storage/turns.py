@@ -21,7 +21,9 @@ from sqlalchemy import (
     ScalarSelect,
     Select,
     Subquery,
+    Update,
     and_,
+    bindparam,
     delete,
     exists,
     func,
@@ -45,6 +47,7 @@ JOBS_AT_ONCE = 8
 IDLE_SECONDS = 60.0
 """Whoever had a turn so long ago, and has nothing in line, is forgotten: else each claim would look for their jobs."""
 FORGOTTEN_AT_ONCE = 1000
+_TAKER = "taker"
 
 
 def may_be_claimed(among: FromClause = jobs) -> ColumnElement[bool]:
@@ -95,9 +98,7 @@ def take(connection: Connection, owner: str) -> None:
 
     Where somebody else is just noting the same nobody waits for anybody, for it comes to the same moment.
     """
-    free = select(turns.c.owner).where(turns.c.owner == owner).with_for_update(key_share=True, skip_locked=True)
-    noted = update(turns).where(turns.c.owner == free.scalar_subquery()).values(taken_at=database_time())
-    connection.execute(noted)
+    connection.execute(_taking(), {_TAKER: owner})
 
 
 def are_out_of_date(connection: Connection) -> bool:
@@ -129,6 +130,13 @@ def are_beyond_clock() -> ColumnElement[bool]:
 def follow_clock(connection: Connection) -> None:
     """Put turns of the future into the present."""
     connection.execute(update(turns).where(turns.c.taken_at > database_time(1.0)).values(taken_at=database_time()))
+
+
+@cache
+def _taking() -> Update:
+    its = select(turns.c.owner).where(turns.c.owner == bindparam(_TAKER))
+    free = its.with_for_update(key_share=True, skip_locked=True)
+    return update(turns).where(turns.c.owner == free.scalar_subquery()).values(taken_at=database_time())
 
 
 @cache
