@@ -2,8 +2,8 @@
 
 Of the owners who have waited longest for a turn (for one who has had none, the time since when they wait counts), the
 next job belongs to the one with the fewest running jobs; of several such owners, to the one whose last turn is longest
-ago. Within an owner the oldest job is next. Nobody is starved: while an owner runs nothing and has a job in line, each
-other owner has at most one turn.
+ago. Within an owner the oldest job is next. Nobody is starved: while an owner runs nothing and has a job that may be
+claimed, each other owner has at most one turn. An owner whose first job somebody holds locked is passed over meanwhile.
 
 Who may wait stands in ``turns``: a row for every owner with a job that waits or runs, and for some who had one a moment
 ago. Whoever puts a job in line sees to it (``join``), and nobody takes such a row away.
@@ -72,11 +72,11 @@ def next_number(connection: Connection, most_running: int | None) -> list[Scalar
     # On SQLite whoever writes is alone: the first of all is free.
     if connection.dialect.name == "sqlite":
         return [_first(most_running)]
-    return [_first_free(most_running), _any_free(most_running)]
+    return [_first_free(most_running), _next_free(most_running), _any_free(most_running)]
 
 
 def has_next(connection: Connection, most_running: int | None) -> bool:
-    """Whether it is anybody's turn; cheaper than to find out whose."""
+    """Whether it may be anybody's turn; cheaper than to find out whose."""
     return connection.execute(_anybody(most_running)).first() is not None
 
 
@@ -156,23 +156,35 @@ def _first(most_running: int | None) -> ScalarSelect[int]:
 @cache  # to build it takes as long as the database needs for it
 def _first_free(most_running: int | None) -> ScalarSelect[int]:
     """Take the first job of the first owner of whom nobody is just claiming that."""
-    line, waits = _in_order(most_running), jobs.alias("waits")
+    line = _in_order(most_running)
+    return _first_job(line, line.c.running, line.c.turn, line.c.owner)
+
+
+@cache
+def _next_free(most_running: int | None) -> ScalarSelect[int]:
+    """Take the same where others are just claiming the first jobs of all owners who are compared."""
+    line = _by_turn(most_running).subquery("line")
+    return _first_job(line, line.c.turn, line.c.owner)
+
+
+def _first_job(line: Subquery, *order: ColumnElement[Any]) -> ScalarSelect[int]:
+    waits = jobs.alias("waits")
     first = _from(select(waits.c.number), waits, line.c.owner).limit(_just(1)).lateral("first")
     query = select(jobs.c.number).select_from(line).join(first, true()).join(jobs, jobs.c.number == first.c.number)
-    query = query.where(may_be_claimed()).order_by(line.c.running, line.c.turn, line.c.owner).limit(_just(1))
+    query = query.where(may_be_claimed()).order_by(*order).limit(_just(1))
     return query.with_for_update(of=jobs, skip_locked=True).scalar_subquery()
 
 
 @cache
 def _any_free(most_running: int | None) -> ScalarSelect[int]:
-    """Take one of the first jobs of the first owners, where others are just claiming the first of each."""
+    """Take one of the first jobs of the first owners, where the first of every owner is locked."""
     ranked, waits = _ranked(most_running, OWNERS_AT_ONCE), jobs.alias("waits")
     before = (func.row_number().over(order_by=(waits.c.owner, waits.c.number)) - 1).label("before")
     line = _from(select(waits.c.owner, waits.c.number, before), waits, ranked.c.owner)
     lines = line.limit(_just(JOBS_AT_ONCE)).lateral("lines")
-    # Whoever comes to a job that is not the first of its line does so because others are just claiming those before
-    # it: they count as running. What has been claimed since this query began does not wait any more, when its row is
-    # looked at again to be locked.
+    # Whoever comes to a job that is not the first of its line does so because those before it are locked, by others
+    # who are just claiming them: they count as running. What has been claimed since this query began does not wait any
+    # more, when its row is looked at again to be locked.
     running = ranked.c.running + lines.c.before
     query = select(jobs.c.number).select_from(ranked).join(lines, true()).join(jobs, jobs.c.number == lines.c.number)
     query = query.where(lines.c.owner == ranked.c.owner, may_be_claimed())
@@ -195,10 +207,18 @@ def _in_order(most_running: int | None) -> Subquery:
 
 
 def _oldest(most_running: int | None) -> Subquery:
-    """Return the owners with a job that may be claimed whose last turn is longest ago.
+    """Return those with a job that may be claimed whose last turn is longest ago.
 
-    Their turns are ordered first: so the database looks for jobs, and counts those that run, of no more owners than it
-    takes to find so many. To count what each owner runs would be to look at every job that runs.
+    To count what each owner runs would be to look at every job that runs.
+    """
+    return _by_turn(most_running).limit(_just(OWNERS_COMPARED)).subquery("oldest")
+
+
+def _by_turn(most_running: int | None) -> Select[Any]:
+    """Return the owners with a job that may be claimed, in the order of their last turns.
+
+    Turns are ordered first: so the database looks for jobs of no more owners than it takes to find as many as are
+    asked for, and where there is a bound of running jobs, counts those of no more.
     """
     by_turn = select(turns.c.owner, turns.c.taken_at.label("turn")).order_by(turns.c.taken_at, turns.c.owner)
     known, waits = by_turn.subquery("known"), jobs.alias("waits")
@@ -206,7 +226,7 @@ def _oldest(most_running: int | None) -> Subquery:
     query = select(known).where(first == known.c.owner)
     if most_running is not None:
         query = query.where(_running(known.c.owner) < most_running)
-    return query.order_by(known.c.turn, known.c.owner).limit(_just(OWNERS_COMPARED)).subquery("oldest")
+    return query.order_by(known.c.turn, known.c.owner)
 
 
 def _unknown() -> Select[Any]:

@@ -149,6 +149,21 @@ def test_workers_that_claim_at_once_share_the_owners_and_keep_the_bound(database
             end(database, held)
 
 
+@pytest.mark.parametrize("most_running", [None, 1, 2])
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_more_claims_at_once_than_owners_are_compared_serve_everybody_once(
+    database: Database, most_running: int | None
+) -> None:
+    more = 8
+    owners = [f"owner-{number:02}" for number in range(turns.OWNERS_COMPARED + more)]
+    for owner in owners:
+        submit(database, owner, *(f"{owner}-{number}" for number in range(3)))
+    with database.for_everybody().write() as others:  # those who are compared are just being served
+        served = [leases.claim_next(others, "w2", most_running) for _ in range(turns.OWNERS_COMPARED)]
+        claims = served + [claim_next(database, most_running) for _ in range(more)]
+    assert [held.owner for held in claims if held] == owners
+
+
 def test_clock_that_is_set_back_holds_no_owner_up(database: Database) -> None:
     submit(database, "a", "a0", "a1", "a2")
     submit(database, "b", "b0", "b1")
