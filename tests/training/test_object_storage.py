@@ -2,6 +2,7 @@
 
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, cast
@@ -29,6 +30,8 @@ from workers.epochs import ChunkEnd
 from workers.lease import Lease
 from workers.recorder import Recorder
 
+MORE_SECONDS = 0.5
+"""So long a training goes on without the store, for some epochs more."""
 CSV = b"a,b,y\n" + b"".join(b"%d,%d,%s\n" % (n % 7, n % 5, b"yes" if n % 7 > 3 else b"no") for n in range(200))
 
 
@@ -85,6 +88,7 @@ def test_worker_that_ends_while_the_store_is_down_leaves_its_state_in_the_databa
             thread = run_beside(stored, stopping=stopping)
             first = newest(stored)
             proxy.refuse()
+            time.sleep(MORE_SECONDS)
             stopping.set()
             finish(thread)
             last = newest(stored)
