@@ -24,6 +24,7 @@ from itertools import pairwise
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from statistics import quantiles
 from typing import Any
 
 from psycopg import sql
@@ -44,7 +45,9 @@ PARAMETER = re.compile(r"%\((\w+)\)s|%%")
 JOB, BEAT = 10_000, 3000
 """How long a job takes, and the pause between two heartbeats, on average and in milliseconds."""
 VARIABLE = re.compile(r"((?<!:):|\\set )(id|owner|fence|last_event|worker)\b")
+"""What is another's of each worker of a connection, where a script reads or sets it."""
 TAKEN = re.compile(r"\\[ag]set$")
+"""Where a script takes over what a statement returns."""
 SWEEPERS = 9
 """As many as there are where many workers and one API process run."""
 SYNC_SECONDS, PAGE_BYTES = 0.05, 8192
@@ -77,7 +80,7 @@ def measured(asked: argparse.Namespace, database: Database, pgbench: Path, scrip
         first, began = meter.read(database, server), claims(database)
         synced.clear()
         times = probed(database, asked.probes, asked.seconds - 2.0)
-        syncs = sorted(synced)
+        syncs = list(synced)
         last, ended = meter.read(database, server), claims(database)
     if load.returncode != 0:
         raise RuntimeError("pgbench failed; what it says stands above")
@@ -95,7 +98,7 @@ def measured(asked: argparse.Namespace, database: Database, pgbench: Path, scrip
     print(f"an owner with one job waited {waits[len(waits) // 2]:.2f} s (median), {waits[-1]:.2f} s at most")
     faults = findings.faults(database, [])
     print("faults:", dict(faults) or "none")
-    return 0 if not faults and rate > RATE_BAR and percentile(times, 99) < P99_BAR_SECONDS else 1
+    return 0 if not faults and rate > RATE_BAR and quantiles(times, n=100)[98] < P99_BAR_SECONDS else 1
 
 
 class Recorder:
@@ -315,14 +318,10 @@ def syncing(folder: Path) -> Iterator[list[float]]:
         thread.join()
 
 
-def percentile(times: list[float], percent: int) -> float:
-    """Return a percentile of times that are in order of size."""
-    return times[int(percent / 100 * len(times))]
-
-
 def shown(times: list[float]) -> str:
     """Write down the percentiles that are looked at."""
-    return ", ".join(f"p{percent} {1000 * percentile(times, percent):.1f}" for percent in (50, 95, 99)) + " ms"
+    cuts = quantiles(times, n=100)
+    return ", ".join(f"p{percent} {1000 * cuts[percent - 1]:.1f}" for percent in (50, 95, 99)) + " ms"
 
 
 def claims(database: Database) -> int:
@@ -341,7 +340,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--warm-up", type=float, default=30.0)
     parser.add_argument("--probes", type=float, default=10.0, help="claims a second that are made and measured beside")
     parser.add_argument("--singles", type=float, default=2.0, help="owners a second that come with one job each")
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if asked.workers % asked.connections:
+        parser.error(f"{asked.workers} workers cannot share {asked.connections} connections evenly")
+    return asked
 
 
 if __name__ == "__main__":
