@@ -13,10 +13,10 @@ from pathlib import Path
 import httpx2 as httpx
 
 from tests import canaries
+from tests.patience import PATIENCE_SECONDS
 from tests.processes import descendants
 from tests.servers import free_port
 
-START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 30
 
 
@@ -91,7 +91,7 @@ def api_process(
             command, env={**canaries.ENVIRONMENT, **os.environ, **settings}, stdout=output, stderr=output
         )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS) as client:
             _wait_until_it_answers(process, client, log)
             yield ApiProcess(process, port, client, temporary, log)
     finally:
@@ -106,7 +106,7 @@ def api_process(
 
 
 def _wait_until_it_answers(process: "subprocess.Popen[bytes]", client: httpx.Client, log: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
             client.get("/healthz")

@@ -17,12 +17,11 @@ import httpx2 as httpx
 import pytest
 
 from tests import canaries
+from tests.patience import PATIENCE_SECONDS
 
 # Processes are found through /proc, which Linux alone has; CI runs on it, and the service runs elsewhere too.
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
 
-START_TIMEOUT_SECONDS = 180
-PATIENCE_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 60
 DYING_SECONDS = 30
 ONE_THREAD = {"SELFNORM_THREADS": "1"}
@@ -65,7 +64,7 @@ class Service:
         found: dict[str, Any] = answer.json()
         return found
 
-    def wait_for(self, job_id: str, seconds: float = 150) -> dict[str, Any]:
+    def wait_for(self, job_id: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
         """Wait until a job has ended."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -94,7 +93,7 @@ def running(data_dir: Path, **environment: str) -> Iterator[Service]:
         env={**ONE_THREAD, **canaries.ENVIRONMENT, **os.environ, **environment},
     )
     try:
-        with httpx.Client(base_url=_address(process), timeout=60) as client:
+        with httpx.Client(base_url=_address(process), timeout=PATIENCE_SECONDS) as client:
             yield Service(process, client, data_dir)
     finally:
         below = descendants(process.pid)
@@ -153,7 +152,7 @@ def _runs(pid: int) -> bool:
 def _address(process: "subprocess.Popen[str]") -> str:
     said = []
     assert process.stdout is not None
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     for line in process.stdout:
         said.append(line)
         if found := re.search(r"ready at (\S+)", line):

@@ -2,7 +2,6 @@
 
 import ssl
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,8 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.patience import PATIENCE_SECONDS, until
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,7 @@ class Receiver:
 
     def wait_for(self, count: int) -> list[Taken]:
         """Return what has come when there is so much of it."""
-        deadline = time.monotonic() + 60
-        while len(self.taken) < count:
-            assert time.monotonic() < deadline, self.taken
-            time.sleep(0.01)
+        until(lambda: len(self.taken) >= count, told=lambda: self.taken)
         return self.taken
 
 
@@ -62,7 +60,7 @@ def receiving(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
             body = self.rfile.read(int(self.headers.get("content-length", "0")))
             headers = {name.lower(): value for name, value in self.headers.items()}
             receiver.taken.append(Taken(self.path, headers, body))
-            receiver.gate.wait(60)
+            receiver.gate.wait(PATIENCE_SECONDS)
             status = receiver.statuses.popleft() if receiver.statuses else 204
             self.send_response(status)
             if 300 <= status < 400:

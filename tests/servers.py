@@ -16,9 +16,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from random import SystemRandom
 
+from tests.patience import PATIENCE_SECONDS
 from tests.processes import alive, descendants
 
-START_TIMEOUT_SECONDS = 60
 MEMORY = Path("/dev/shm")
 PORTS = range(20_000, 32_000)
 """Below those of outgoing connections, one of which could take the port of a server that is down."""
@@ -177,7 +177,7 @@ def valkey(folder: Path) -> Iterator[str]:
 
 
 def _wait_for_port(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise RuntimeError(f"the server ended: {log.read_text()}")

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +20,9 @@ from service.domain.spec import JobSpec
 from service.storage import events, tables
 from service.storage.database import Database
 from service.use_cases import jobs
+from tests.patience import PATIENCE_SECONDS, until
 
 STREAM = {"Accept": "text/event-stream"}
-PATIENCE_SECONDS = 30
 Fields = dict[str, str]
 
 
@@ -72,7 +72,7 @@ def served(services: Services) -> Iterator[Server]:
     thread = threading.Thread(target=server.run, name="server")
     thread.start()
     try:
-        eventually(lambda: server.started)
+        until(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS) as client:
             yield Server(server, client)
@@ -133,15 +133,6 @@ def listed(client: Any, job_id: str) -> list[dict[str, Any]]:
         if page["next_page_token"] is None:
             return found
         query["page_token"] = page["next_page_token"]
-
-
-def eventually(is_so: Callable[[], object]) -> None:
-    never = threading.Event()
-    for _ in range(PATIENCE_SECONDS * 100):
-        if is_so():
-            return
-        never.wait(0.01)
-    raise AssertionError("it did not come true")
 
 
 @contextmanager

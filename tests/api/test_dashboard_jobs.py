@@ -26,9 +26,10 @@ from service.storage.jobs import JobFilter
 from service.task_queue import Doorbell
 from service.use_cases import job_list
 from service.use_cases.job_list import MOST_DATASETS
-from tests.api.event_streams import Fields, Server, blocks, eventually, served
+from tests.api.event_streams import Fields, Server, blocks, served
 from tests.api.pages import given
 from tests.factories import measured, stored_job
+from tests.patience import until
 
 PAGE_SIZE = 25
 
@@ -151,7 +152,7 @@ def test_stream_begins_with_the_page_and_goes_on_with_what_changes(server: Serve
         third, change = next(coming)
         assert (change["order"], [row["id"] for row in change["jobs"]]) == (["c", "b", "a"], ["c"])
     assert int(first) < int(second) < int(third)
-    eventually(lambda: not server.uvicorn.server_state.tasks)
+    until(lambda: not server.uvicorn.server_state.tasks)
     with stream(server.client, after=first) as found:
         last, change = next(news(found))
         assert [row["id"] for row in change["jobs"]] == ["c", "b", "a"]  # nobody listened, so nobody knows what is new
@@ -210,7 +211,7 @@ def test_many_listeners_cost_one_look_a_second(server: Server, database: Databas
         counting.set()
         began = time.monotonic()
         time.sleep(3)
-        eventually(lambda: looks)
+        until(lambda: looks)
         counting.clear()
         passed = time.monotonic() - began
         train(database, "a", 1)

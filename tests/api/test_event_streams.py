@@ -17,13 +17,11 @@ from service.domain.jobs import EventKind
 from service.storage import events, tables
 from service.storage.database import Database
 from tests.api.event_streams import (
-    PATIENCE_SECONDS,
     STREAM,
     Server,
     blocks,
     end,
     ended,
-    eventually,
     items,
     listed,
     numbers,
@@ -35,6 +33,7 @@ from tests.api.event_streams import (
 )
 from tests.api.support import problem
 from tests.api_process import api_process
+from tests.patience import PATIENCE_SECONDS, until
 
 WRITERS = 8
 EVENTS_EACH = 50
@@ -181,7 +180,7 @@ def test_stream_outlives_an_outage_of_the_database(services: Services, database:
         with outage(database):
             problem(server.client.get(f"/jobs/{job_id}/events", headers=STREAM), 503)
             assert [next(found).keys() for _ in range(5)] == [{"comment"}] * 5
-        eventually(lambda: server.client.get("/jobs").status_code == 200)
+        until(lambda: server.client.get("/jobs").status_code == 200)
         tell(database, job_id, 2)
         end(database, job_id)
         assert numbers(found) == [2, 3, 4]
@@ -207,7 +206,7 @@ def test_client_that_leaves_is_forgotten(server: Server, database: Database) -> 
         with server.stream(job_id) as found:
             assert next(items(found))["id"] == 1
             assert len(server.uvicorn.server_state.tasks) == 1
-        eventually(lambda: not server.uvicorn.server_state.tasks)
+        until(lambda: not server.uvicorn.server_state.tasks)
 
 
 def write_at_once(database: Database, job_id: str) -> None:

@@ -1,7 +1,6 @@
 """/metrics: what was asked, what is odd about it, and what is in memory."""
 
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -13,9 +12,8 @@ from service.api.app import create_app
 from service.api.services import Services
 from service.storage import aliases, models
 from service.storage.database import Database
+from tests.patience import until
 from tests.served import mixed, named, numbers, register
-
-PATIENCE_SECONDS = 60
 
 
 def ask(client: TestClient, model: str, *rows: Any) -> None:
@@ -77,26 +75,21 @@ def test_models_in_memory_are_counted(client: TestClient, database: Database, na
 
 def test_drift_is_told_until_rows_are_as_in_training_again(client: TestClient, database: Database, name: str) -> None:
     register(database, named(numbers("m"), name))
-    deadline = time.monotonic() + PATIENCE_SECONDS
     for rows, drift in (([[3, 3]] * 200, 1.0), ([[1, -1], [-1, 1]] * 600, 0.0)):
         ask(client, name, *rows)
-        while told(client, name)["input_drift"] != drift:
-            assert time.monotonic() < deadline
+        until(lambda drift=drift: told(client, name)["input_drift"] == drift)  # type: ignore[misc]  # mypy cannot type a default
 
 
 def test_version_that_is_deleted_drifts_no_more(client: TestClient, database: Database, name: str) -> None:
     register(database, named(numbers("m"), name), named(numbers("m"), name))
     with database.write() as connection:
         aliases.put(connection, name, "production", 1)
-    deadline = time.monotonic() + PATIENCE_SECONDS
     ask(client, name, *[[3, 3]] * 200)
-    while told(client, name)["input_drift"] != 1.0:
-        assert time.monotonic() < deadline
+    until(lambda: told(client, name)["input_drift"] == 1.0)
     with database.write() as connection:
         aliases.remove(connection, name, "production")
         models.remove(connection, name, 1)
-    while told(client, name)["input_drift"] != 0.0:
-        assert time.monotonic() < deadline
+    until(lambda: told(client, name)["input_drift"] == 0.0)
 
 
 def test_counts_of_versions_that_made_room_stay(cramped: TestClient, database: Database, name: str) -> None:

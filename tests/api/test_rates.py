@@ -1,7 +1,6 @@
 """How often an owner may ask, and an address show a wrong key."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -16,6 +15,7 @@ from service.storage.database import Database
 from service.task_queue import Doorbell
 from service.use_cases.keys import create_key
 from tests.api.support import problem
+from tests.patience import until
 
 NOWHERE = "redis://127.0.0.1:1/0"
 DAY = 86_400
@@ -79,13 +79,6 @@ def test_address_may_show_so_many_wrong_keys(sqlite_database: Database) -> None:
         assert client.get("/jobs").status_code == 401, "who shows none is told so"
 
 
-def wait(until: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not until():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def test_processes_count_together(sqlite_database: Database, broker_url: str) -> None:
     with ExitStack() as stack:
         first, second = (
@@ -98,7 +91,7 @@ def test_processes_count_together(sqlite_database: Database, broker_url: str) ->
             left = second.get("/jobs").headers["ratelimit"]
             return int(left.partition("r=")[2].partition(";")[0]) < 980
 
-        wait(heard)
+        until(heard)
 
 
 @pytest.mark.parametrize("url", [NOWHERE, "sentinel://:p@h1:26379;sentinel://:p@h2:26379", None])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
+from tests.patience import PATIENCE_SECONDS
 from tests.processes import Service, running
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
@@ -28,7 +29,7 @@ document.addEventListener("securitypolicyviolation", (event) => {
 });
 """
 PROBLEMS = "(all) => all.map((one) => `shown, ${one.dataset.status}: ${one.textContent}`)"
-PATIENCE_MILLISECONDS = 30_000
+PATIENCE_MILLISECONDS = 1000 * PATIENCE_SECONDS
 expect.set_options(timeout=PATIENCE_MILLISECONDS)
 
 

@@ -13,6 +13,7 @@ from tests.api_process import api_process
 from tests.browser.axe import grave_violations
 from tests.browser.conftest import Faults
 from tests.browser.pictures import keep, overflow
+from tests.patience import PATIENCE_SECONDS
 from tests.processes import Service
 
 SHOP = "id,size,city,price\n" + "".join(
@@ -69,7 +70,7 @@ def test_job_that_is_submitted_elsewhere_comes_into_the_list(visit: Callable[[st
     expect(page.locator("#jobs tr").first).to_have_attribute("data-job", job["id"])
     for made in (first, job):
         row = page.locator(f"#jobs [data-job='{made['id']}']")
-        expect(row).to_contain_text("succeeded", timeout=60_000)
+        expect(row).to_contain_text("succeeded")
         expect(row).to_contain_text("validation accuracy")
 
 
@@ -204,7 +205,9 @@ def test_curl_lines_bring_the_table_in_and_train_on_it(
     page.wait_for_function("async () => (await navigator.clipboard.readText()).includes('curl')")
     lines = page.evaluate("navigator.clipboard.readText()")
     (tmp_path / "shop.csv").write_text(SHOP)
-    ran = subprocess.run(["bash", "-ec", lines], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    ran = subprocess.run(
+        ["bash", "-ec", lines], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True
+    )
     job = re.search(r'"id":"([0-9a-f]+)"', ran.stdout)
     assert job is not None, ran.stdout
     spec = service.post(f"/jobs/{job.group(1)}/cancel")["spec"]

@@ -46,7 +46,6 @@ def choose(page: Page, slider: str, value: int) -> None:
     )
 
 
-@pytest.mark.timeout(240)
 def test_everything_moves_while_it_trains_and_it_obeys(visit: Visit, page: Page, service: Service) -> None:
     job = service.post("/jobs", **ENDLESS)["id"]
     with page.expect_request(lambda request: "/dashboard/live/jobs/" in request.url) as stream:
@@ -55,7 +54,7 @@ def test_everything_moves_while_it_trains_and_it_obeys(visit: Visit, page: Page,
     assert stream.value.url.endswith(f"?after={known}"), "what the page has is not sent again"
     page.evaluate("window.loadedOnce = true")
     expect(page.locator("#live")).to_have_text("live")
-    expect(line(page)).to_have_attribute("d", re.compile("L.*L"), timeout=90_000)
+    expect(line(page)).to_have_attribute("d", re.compile("L.*L"))
     before = line(page).get_attribute("d")
     expect(line(page)).not_to_have_attribute("d", str(before))
     expect(page.locator("#verdict-title")).not_to_contain_text("nobody")
@@ -73,7 +72,7 @@ def test_everything_moves_while_it_trains_and_it_obeys(visit: Visit, page: Page,
     page.get_by_role("button", name="Pause").click()
     expect(page.locator("#state")).to_have_text("paused")
     page.get_by_role("button", name="Resume").click()
-    expect(page.locator("#state")).to_have_text("running", timeout=60_000)
+    expect(page.locator("#state")).to_have_text("running")
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("dialog").get_by_role("button", name="Leave it").click()
     expect(page.locator("#state")).to_have_text("running")
@@ -96,7 +95,7 @@ def test_end_comes_without_loading_the_page_again(visit: Visit, service: Service
     job = service.post("/jobs", dataset="iris", network=QUICK, training=training, model="ends")["id"]
     page = visit(f"/dashboard/jobs/{job}")
     page.evaluate("window.loadedOnce = true")
-    expect(page.locator("#end")).to_contain_text("It is version 1 of the model ends", timeout=60_000)
+    expect(page.locator("#end")).to_contain_text("It is version 1 of the model ends")
     assert page.evaluate("window.loadedOnce") is True
     expect(page.get_by_role("link", name="Predict with it")).to_have_attribute(
         "href", "/dashboard/models/ends/predict?version=1"

@@ -14,6 +14,7 @@ from playwright.sync_api import APIResponse, Browser, Error, Locator, Page, Rout
 from tests.browser.axe import grave_violations
 from tests.browser.conftest import Faults
 from tests.browser.pictures import keep, overflow
+from tests.patience import PATIENCE_SECONDS
 from tests.processes import Service, linux_only
 
 Visit = Callable[[str], Page]
@@ -61,7 +62,7 @@ def test_list_follows_a_job_without_being_loaded_again(visit: Visit, service: Se
     job_id = submit(service, "followed", **QUICK)
     row = row_of(page, job_id)
     expect(row.locator('[data-cell="model"]')).to_have_text("followed")
-    expect(row.locator('[data-cell="state"]')).to_have_text("succeeded", timeout=120_000)
+    expect(row.locator('[data-cell="state"]')).to_have_text("succeeded")
     expect(row.locator('[data-cell="epoch"]')).to_have_text("epoch 30 of 30")
     expect(row.locator("progress")).to_have_attribute("value", "1")
     assert points(row) == 30
@@ -83,8 +84,8 @@ def test_running_job_is_watched_and_cancelled(visit: Visit, service: Service) ->
     job_id = submit(service, "endless", **LONG, tags=["mine"])
     page = visit("/dashboard/jobs?tag=mine")
     row = row_of(page, job_id)
-    expect(row.locator('[data-cell="state"]')).to_have_text("running", timeout=60_000)
-    expect(row.locator('[data-cell="epoch"]')).not_to_have_text("epoch 0 of 20,000", timeout=60_000)
+    expect(row.locator('[data-cell="state"]')).to_have_text("running")
+    expect(row.locator('[data-cell="epoch"]')).not_to_have_text("epoch 0 of 20,000")
     before, width = row.locator('[data-cell="epoch"]').inner_text(), row.locator("polyline").get_attribute("points")
     expect(row.locator('[data-cell="epoch"]')).not_to_have_text(before)
     expect(row.locator("polyline")).not_to_have_attribute("points", width or "")
@@ -94,7 +95,7 @@ def test_running_job_is_watched_and_cancelled(visit: Visit, service: Service) ->
     held: list[tuple[Route, APIResponse]] = []
     page.route("**/cancel", lambda route: held.append((route, route.fetch())))
     page.get_by_role("button", name="Cancel it").click()
-    expect(row.locator('[data-cell="state"]')).to_have_text("cancelled", timeout=30_000)
+    expect(row.locator('[data-cell="state"]')).to_have_text("cancelled")
     [(route, late)] = held
     route.fulfill(response=late)  # that it is cancelling
     page.wait_for_timeout(300)
@@ -118,8 +119,8 @@ def test_list_goes_on_when_the_service_is_back(visit: Visit, service: Service, p
     [api] = service.children("service.cli api")
     os.kill(api, signal.SIGKILL)
     expect(page.locator("#live")).to_have_text("connecting again")
-    expect(page.locator("#live")).to_have_text("live", timeout=60_000)
-    expect(row_of(page, job_id).locator('[data-cell="state"]')).to_have_text("succeeded", timeout=60_000)
+    expect(page.locator("#live")).to_have_text("live")
+    expect(row_of(page, job_id).locator('[data-cell="state"]')).to_have_text("succeeded")
     assert page.evaluate("window.isTheSame")
     for fault in (
         "ERR_CONNECTION_REFUSED",
@@ -308,13 +309,20 @@ def run_shell(text: str) -> str:
     """Run a line as somebody does who has copied it."""
     path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", "-c", text], env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=120, check=False
+        ["bash", "-c", text],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
     )
     assert done.returncode == 0, (text, done.stdout, done.stderr)
     return done.stdout + done.stderr
 
 
 def run_python(text: str) -> str:
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
     assert done.returncode == 0, (text, done.stderr)
     return done.stdout

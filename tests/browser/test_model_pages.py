@@ -19,6 +19,7 @@ from tests import served
 from tests.browser.axe import grave_violations
 from tests.browser.conftest import Faults
 from tests.browser.pictures import keep, overflow
+from tests.patience import PATIENCE_SECONDS
 from tests.processes import Service
 
 FEATURES = ["size", "city", "flat", "since"]
@@ -278,12 +279,14 @@ def test_lines_ask_the_same(visit: Callable[[str], Page], service: Service, hous
     press(page, "Predict")
     known = page.locator("#answer strong").inner_text()
     curl, program, shell = page.locator("#commands pre > code").all_text_contents()
-    ran = subprocess.run(["bash", "-ec", curl], capture_output=True, text=True, timeout=60, check=True)
+    ran = subprocess.run(["bash", "-ec", curl], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True)
     assert shown(json.loads(ran.stdout)["predictions"][0]) == known
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True
+    )
     assert shown(float(ran.stdout.strip("[]\n"))) == known
     shell = f'selfnorm() {{ "{sys.executable}" -m service.cli "$@"; }}\n{shell}'
-    ran = subprocess.run(["bash", "-ec", shell], capture_output=True, text=True, timeout=60, check=True)
+    ran = subprocess.run(["bash", "-ec", shell], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True)
     assert shown(float(ran.stdout.strip().splitlines()[-1].split(",")[-1])) == known
 
 
@@ -315,7 +318,7 @@ def test_file_with_other_columns_is_answered_by_a_worker(
     send(page, "other.csv", "\n".join(["no;size;city;flat;since", *rows]) + "\n")
     expect(page.locator("#problems")).to_contain_text("the model does not take")
     press(page, "Send it to a worker")
-    expect(page.locator("#file-answer")).to_contain_text("25 rows answered", timeout=60_000)
+    expect(page.locator("#file-answer")).to_contain_text("25 rows answered")
     expect(page.locator("#problems")).to_be_empty()
     expect(page.locator("#file-answer tbody tr")).to_have_count(20)
     with page.expect_download() as coming:
@@ -332,7 +335,7 @@ def test_workers_answer_is_found_again(visit: Callable[[str], Page], house: str,
     page = visit(f"/dashboard/models/{house}/predict")
     page.route("**/predictions/*", lambda route: route.abort(), times=2)
     send(page, "lost.ndjson", '{"size": 50, "city": "Zug", "flat": true, "since": "2019-04-01"}\n')
-    expect(page.locator("#file-answer")).to_contain_text("1 rows answered", timeout=60_000)
+    expect(page.locator("#file-answer")).to_contain_text("1 rows answered")
     answered = page.locator("#file-answer tbody tr").all_text_contents()
     page.reload()
     expect(page.locator("#file-answer tbody tr")).to_have_text(answered)

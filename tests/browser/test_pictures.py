@@ -42,7 +42,6 @@ def made(service: Service) -> dict[str, str]:
     return {"job": job, "comparison": comparison}
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", PAGES)
 def test_page_is_fit_for_everybody(name: str, visit: Callable[[str], Page], made: dict[str, str]) -> None:
     page = visit(PAGES[name].format(**made))

@@ -11,12 +11,11 @@ import httpx2 as httpx
 
 from service.domain.jobs import FINAL_STATES, JobState
 from tests.chaos.history import Call, History
+from tests.patience import PATIENCE_SECONDS
 
 Spec = Mapping[str, Any]
 
 TIMEOUT_SECONDS = 15.0
-PATIENCE_SECONDS = 120.0
-"""A request that was never answered is sent again for so long."""
 TICK_SECONDS = 0.15
 TRY_AGAIN = (409, 503)
 """Refusals that pass: an equal request is still being served, or a part is down."""

@@ -22,14 +22,9 @@ from tests.chaos import snapshot
 from tests.chaos.checker import Run, check
 from tests.chaos.snapshot import StoredEvent, StoredVersion
 from tests.chaos.topology import Kind, Topology
+from tests.patience import PATIENCE_SECONDS, until
 
 POLL_SECONDS = 0.03
-ANSWER_SECONDS = 60
-"""So long a request is sent again while nobody answers it, or a part of the service is down."""
-END_SECONDS = 150
-"""So long a short training may take, with all that it waits for, on a machine that does other things too."""
-READY_SECONDS = 120
-"""TensorFlow is loaded in 3 s, and in half a minute where ten processes share the cores."""
 EXPECTED_FAILURES = frozenset({"worker_lost"})
 QUEUE = "celery"
 
@@ -57,7 +52,7 @@ class Site:
 
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Ask again and again until somebody answers; a refusal that passes is no answer."""
-        deadline = time.monotonic() + ANSWER_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
                 answer = self._client.request(method, path, **options)
@@ -145,7 +140,7 @@ class Site:
             found[:] = [] if index is None else [index]
             return bool(found)
 
-        self.wait(is_held, END_SECONDS, f"nobody runs {job_id}", job_id)
+        self.wait(is_held, PATIENCE_SECONDS, f"nobody runs {job_id}", job_id)
         return found[0]
 
     def worker_of(self, event: StoredEvent) -> int:
@@ -157,7 +152,7 @@ class Site:
     def all_ready(self) -> None:
         """Wait until every worker has loaded TensorFlow and has nothing to do."""
         for index in range(len(self.topology.parts["worker"])):
-            self.wait(lambda worker=index: self._is_idle(worker), READY_SECONDS, f"worker {index} is not ready")  # type: ignore[misc]
+            self.wait(lambda worker=index: self._is_idle(worker), PATIENCE_SECONDS, f"worker {index} is not ready")  # type: ignore[misc]
 
     @contextmanager
     def frozen_worker(self, index: int, job_id: str | None = None) -> Iterator[Callable[[], None]]:
@@ -185,12 +180,9 @@ class Site:
 
     def wait(self, condition: Callable[[], bool], seconds: float, words: str, job_id: str | None = None) -> None:
         """Wait until something is so; what went on is told where it does not come."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, f"{words} after {seconds:g} s\n{self.story(job_id)}"
-            time.sleep(POLL_SECONDS)
+        until(condition, seconds, lambda: f"{words}\n{self.story(job_id)}", POLL_SECONDS)
 
-    def wait_for_state(self, job_id: str, state: JobState, seconds: float = END_SECONDS) -> RowMapping:
+    def wait_for_state(self, job_id: str, state: JobState, seconds: float = PATIENCE_SECONDS) -> RowMapping:
         """Wait until a job is in a state; another final one is an error at once."""
 
         def has_come() -> bool:
@@ -201,13 +193,15 @@ class Site:
         self.wait(has_come, seconds, f"{job_id} is not {state}", job_id)
         return self.row(job_id)
 
-    def succeeded(self, job_id: str, seconds: float = END_SECONDS) -> StoredVersion:
+    def succeeded(self, job_id: str, seconds: float = PATIENCE_SECONDS) -> StoredVersion:
         """Wait until a job has succeeded; return its one version."""
         self.wait_for_state(job_id, JobState.SUCCEEDED, seconds)
         [version] = self.versions(job_id)
         return version
 
-    def wait_for_event(self, job_id: str, kind: EventKind, count: int, seconds: float = END_SECONDS) -> StoredEvent:
+    def wait_for_event(
+        self, job_id: str, kind: EventKind, count: int, seconds: float = PATIENCE_SECONDS
+    ) -> StoredEvent:
         """Wait until there are so many events of a kind; return the last of these."""
         self.wait(lambda: len(self.events(job_id, kind)) >= count, seconds, f"{kind} {count} of {job_id}", job_id)
         return self.events(job_id, kind)[count - 1]
@@ -215,7 +209,7 @@ class Site:
     def wait_for_checkpoint(self, job_id: str, after: int = 0) -> int:
         """Wait until a training has stored a state later than this one; return its number."""
         words = f"{job_id} has stored nothing"
-        self.wait(lambda: self.row(job_id)["last_checkpoint"] > after, END_SECONDS, words, job_id)
+        self.wait(lambda: self.row(job_id)["last_checkpoint"] > after, PATIENCE_SECONDS, words, job_id)
         return int(self.row(job_id)["last_checkpoint"])
 
     def story(self, job_id: str | None) -> str:
@@ -244,7 +238,7 @@ class Site:
             self.ask("POST", f"/jobs/{job_id}/cancel")
         for job_id in left:
             words = f"{job_id} does not end"
-            self.wait(lambda one=job_id: self.row(one)["state"] in FINAL_STATES, END_SECONDS, words, job_id)  # type: ignore[misc]
+            self.wait(lambda one=job_id: self.row(one)["state"] in FINAL_STATES, PATIENCE_SECONDS, words, job_id)  # type: ignore[misc]
 
     def check(self) -> None:
         """Hold everything that is stored against the invariants."""

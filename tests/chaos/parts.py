@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -199,18 +198,6 @@ def postgresql(folder: Path) -> tuple[Part, int]:
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     command = [str(binaries / "postgres"), "-D", str(data), "-h", HOST, "-p", str(port), *options]
     return Part("database", command, folder, environment, user), port
-
-
-def wait_until(condition: Callable[[], bool], seconds: float, words: Callable[[], str]) -> None:
-    """Wait until something is so.
-
-    Raises:
-        AssertionError: it is still not so, with what ``words`` then returns.
-    """
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, words()
-        time.sleep(POLL_SECONDS)
 
 
 def began(pid: int) -> float:

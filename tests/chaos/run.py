@@ -21,12 +21,13 @@ from tests.chaos.faults import Fault, draw
 from tests.chaos.history import Call, History, Hit, Sighting
 from tests.chaos.injector import Injector
 from tests.chaos.topology import Kind, NotEnded, Topology
+from tests.patience import PATIENCE_SECONDS
 
 Say = Callable[[str], None]
 
 SIGHTING_SECONDS = 0.5
 TICK_SECONDS = 0.05
-CALM_SECONDS = 180.0
+CALM_SECONDS = PATIENCE_SECONDS
 """So long everything that waits has to end once nothing more is done to it; each job adds a little."""
 SECONDS_FOR_EACH_JOB = 15.0
 

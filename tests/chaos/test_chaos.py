@@ -9,10 +9,7 @@ from tests.chaos.run import Plan, run
 from tests.chaos.topology import Kind
 from tests.processes import linux_only
 
-pytestmark = [
-    linux_only,
-    pytest.mark.timeout(600),
-]
+pytestmark = linux_only
 
 # Those whose faults are of many kinds, and whose last ones leave no lease that must expire.
 SEEDS = {"sqlite": 2114, "postgresql": 489}

@@ -3,7 +3,6 @@
 from contextlib import closing
 
 import httpx2 as httpx
-import pytest
 
 from service.domain.jobs import EventKind
 from tests.chaos import snapshot
@@ -12,15 +11,12 @@ from tests.chaos.client import Client
 from tests.chaos.faults import Fault
 from tests.chaos.history import History
 from tests.chaos.injector import Injector
-from tests.chaos.parts import wait_until
 from tests.chaos.run import SPECS
 from tests.chaos.topology import Topology
+from tests.patience import until
 from tests.processes import linux_only
 
-pytestmark = [
-    linux_only,
-    pytest.mark.timeout(300),
-]
+pytestmark = linux_only
 
 FULL_SECONDS = 6.0
 SPEC = "digits-dropout"
@@ -36,7 +32,7 @@ def test_training_goes_on_after_the_disk_was_full() -> None:
         def stored() -> snapshot.StoredJob:
             return topology.look(snapshot.read).jobs[job_id]
 
-        wait_until(lambda: bool(stored().checkpoints), 150, lambda: topology.log("worker"))
+        until(lambda: stored().checkpoints, told=lambda: topology.log("worker"))
         trainer = topology.trainer(0)
         assert injector.do(Fault("fill_disk", 0.0, 0.0, FULL_SECONDS))
         answers, accepted = set(), []

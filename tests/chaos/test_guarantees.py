@@ -34,18 +34,16 @@ from sqlalchemy import select, update
 from service.domain.jobs import MAX_LOSSES, EventKind, JobState
 from service.storage.tables import blob_parts, jobs, model_versions
 from service.task_queue import TRAIN_TASK, create_celery
-from tests.chaos.conftest import END_SECONDS, Site, Spec
+from tests.chaos.conftest import Site, Spec
 from tests.chaos.proxy import HOST, RESET_ON_CLOSE
 from tests.chaos.topology import Kind, Topology
+from tests.patience import PATIENCE_SECONDS
 from tests.processes import linux_only
 from tests.stopwatch import stopwatch
 
 logger = logging.getLogger(__name__)
 
-pytestmark = [
-    linux_only,
-    pytest.mark.timeout(500),
-]
+pytestmark = linux_only
 
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 
@@ -149,7 +147,7 @@ def posting(body: Spec, key: str) -> bytes:
     return f"{head}Idempotency-Key: {key}\r\nConnection: close\r\n\r\n".encode() + content
 
 
-def connected(port: int, seconds: float = 60) -> socket.socket:
+def connected(port: int, seconds: float = PATIENCE_SECONDS) -> socket.socket:
     """Connect, again and again while nobody listens."""
     deadline = time.monotonic() + seconds
     while True:
@@ -252,14 +250,14 @@ def test_guarantee_02_key_makes_one_job_wherever_its_connections_are_cut(site: S
 
     with ThreadPoolExecutor(12) as pool:
         connections = [pool.submit(connect, *each) for each in plan]
-        assert half_way.wait(60)
+        assert half_way.wait(PATIENCE_SECONDS)
         assert site.topology.kill("api") is not None
         for connection in connections:
             connection.result()
     made = {}
     for key in keys:
         body = requests[key].partition(b"\r\n\r\n")[2]
-        deadline = time.monotonic() + END_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while (last := site.ask("POST", "/jobs", content=body, headers=JSON | keyed(key))).status_code == 409:
             assert time.monotonic() < deadline, "one of those that were cut is still being served"
             time.sleep(0.1)
@@ -299,9 +297,9 @@ def train_through_kills(site: Site, asked: Spec, kills: tuple[str, ...], seed: s
         stored = site.wait_for_checkpoint(job_id, stored)
         # In epochs, not in seconds, so that a fast machine does not end the training before its worker is killed.
         moment = progress(site, job_id) + draw.uniform(0, 0.1)
-        site.wait(lambda due=moment: progress(site, job_id) >= due, END_SECONDS, "it stands still", job_id)  # type: ignore[misc]
+        site.wait(lambda due=moment: progress(site, job_id) >= due, PATIENCE_SECONDS, "it stands still", job_id)  # type: ignore[misc]
         if number == 1:
-            together.wait(END_SECONDS)
+            together.wait(PATIENCE_SECONDS)
         before, row, index = site.metrics(job_id), site.row(job_id), site.holder(job_id)
         kill(site, what, index)
         killed_at = now()
@@ -309,7 +307,7 @@ def train_through_kills(site: Site, asked: Spec, kills: tuple[str, ...], seed: s
         waited = (started.created_at - killed_at).total_seconds()
         assert waited < START_SECONDS, f"the job went on {waited:.1f} s after {what} was killed"
         if number == 1:
-            together.wait(END_SECONDS)
+            together.wait(PATIENCE_SECONDS)
         assert site.metrics(job_id)[: len(before)] == before, "what was stored is there, as it was"
         assert started.data["epoch"] >= len(before)
         lost = row["fraction"] * row["epochs"] - started.data["epoch"]
@@ -648,7 +646,7 @@ def test_guarantee_11_cancel_reaches_a_training_wherever_it_is(site: Site, wide_
     site.wait_for_checkpoint(running)
     cancel(site, running)
     is_cancelled_within(site, running, CANCEL_SECONDS)
-    site.wait(lambda: (site.row(within_epoch)["fraction"] or 0) > 0, 200, "no step", within_epoch)
+    site.wait(lambda: (site.row(within_epoch)["fraction"] or 0) > 0, PATIENCE_SECONDS, "no step", within_epoch)
     cancel(site, within_epoch)
     row = site.row(within_epoch)
     logger.info("an epoch of the wide table takes %.0f s", 80_000 / row["rows_per_second"])
@@ -691,7 +689,7 @@ def test_guarantee_12_worker_that_is_asked_to_end_hands_its_job_back(site: Site)
     job_id = site.submit(LONG_WITH_DROPOUT)
     site.wait_for_checkpoint(job_id)
     moment = progress(site, job_id) + 0.05
-    site.wait(lambda: progress(site, job_id) >= moment, END_SECONDS, "it stands still", job_id)
+    site.wait(lambda: progress(site, job_id) >= moment, PATIENCE_SECONDS, "it stands still", job_id)
     before, index = site.row(job_id), site.holder(job_id)
     process = site.topology.parts["worker"][index].process
     assert process is not None
@@ -762,7 +760,7 @@ def restart_api(site: Site) -> None:
     """Start the API anew, so that it has no network in memory."""
     starts = site.topology.parts["api"][0].starts
     site.topology.kill("api")
-    site.wait(lambda: site.topology.parts["api"][0].starts > starts, 30, "the API is not started again")
+    site.wait(lambda: site.topology.parts["api"][0].starts > starts, PATIENCE_SECONDS, "the API is not started again")
     assert site.get("/healthz") == {"status": "ok"}
 
 

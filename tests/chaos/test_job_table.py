@@ -5,7 +5,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -560,7 +559,6 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-@pytest.mark.timeout(900)  # where it fails, the shortest way to do so is looked for
 def test_job_table_does_what_its_model_does(database: Database) -> None:
     stop_clock(database)
     chosen = settings(

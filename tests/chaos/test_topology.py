@@ -5,8 +5,8 @@ from typing import get_args
 
 import pytest
 
-from tests.chaos.parts import wait_until
 from tests.chaos.topology import Kind, NotEnded, Topology
+from tests.patience import until
 from tests.processes import alive, linux_only
 
 pytestmark = linux_only
@@ -19,7 +19,7 @@ def test_parts_come_back_and_nothing_is_left(kind: Kind) -> None:
         assert len(parts) == (2 if kind == "sqlite" else 3)
         for name in ("api", "broker", "database"):
             topology.kill(name)
-        wait_until(lambda: all(part.starts >= 2 and part.pid for part in parts), 60, lambda: str(parts))
+        until(lambda: all(part.starts >= 2 and part.pid for part in parts), told=lambda: parts)
         processes = topology.processes()
         assert len(processes) >= len(parts)
         topology.look(lambda connection: connection.exec_driver_sql("SELECT 1"))

@@ -20,17 +20,16 @@ from service.domain.owners import DEFAULT_OWNER
 from service.storage.database import Connection, Database
 from service.storage.faults import DATABASE_DOWN
 from tests import canaries
-from tests.chaos.parts import ROOT, Part, Supervisor, listens, postgresql, valkey, wait_until
+from tests.chaos.parts import ROOT, Part, Supervisor, listens, postgresql, valkey
 from tests.chaos.proxy import HOST, Proxy
+from tests.patience import PATIENCE_SECONDS, until
 from tests.servers import free_port, public_folder
 
 Kind = Literal["sqlite", "postgresql"]
 Result = TypeVar("Result")
 
-START_TIMEOUT_SECONDS = 90
 STOP_TIMEOUT_SECONDS = 40
 """A worker has 30 s to store what it trains, an API process 20 s to finish what it serves."""
-LOOK_TIMEOUT_SECONDS = 60
 TRAINER = "workers.trainer"
 """What the command line of the process that trains holds."""
 
@@ -150,7 +149,7 @@ class Topology:
                 continue
         return found
 
-    def look(self, work: Callable[[Connection], Result], seconds: float = LOOK_TIMEOUT_SECONDS) -> Result:
+    def look(self, work: Callable[[Connection], Result], seconds: float = PATIENCE_SECONDS) -> Result:
         """Read the database past its proxy, again and again for a while where it is down."""
         deadline = time.monotonic() + seconds
         while True:
@@ -186,7 +185,7 @@ class Topology:
             self.database_proxy = stack.enter_context(Proxy(port))
             self.url = f"{server}:{port}/selfnorm"
             self._service_url = f"{server}:{self.database_proxy.port}/selfnorm"
-        wait_until(lambda: listens(self._broker_port), START_TIMEOUT_SECONDS, broker.log.read_text)
+        until(lambda: listens(self._broker_port), PATIENCE_SECONDS, broker.log.read_text)
         self.database = Database(self.url).owned_by(DEFAULT_OWNER)
         stack.callback(self.database.close)
 
@@ -206,7 +205,7 @@ class Topology:
             self._add("api", self._part(f"api-{number}", command))
             self.addresses.append(f"http://{HOST}:{port}")
         for address, part in zip(self.addresses, self.parts["api"], strict=True):
-            wait_until(lambda at=address: _is_ready(at), START_TIMEOUT_SECONDS, part.log.read_text)  # type: ignore[misc]
+            until(lambda at=address: _is_ready(at), PATIENCE_SECONDS, part.log.read_text)  # type: ignore[misc]
 
     def _settings(self) -> dict[str, str]:
         # One thread each: the bits of a training depend on how many there are, and there are few cores.
@@ -291,7 +290,7 @@ def _limit_files(pid: int | None, size: int) -> None:
 
 def _create_database(url: str, part: Part) -> None:
     server = Database(url)
-    wait_until(lambda: _answers(server), START_TIMEOUT_SECONDS, part.log.read_text)
+    until(lambda: _answers(server), PATIENCE_SECONDS, part.log.read_text)
     with server.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.exec_driver_sql("CREATE DATABASE selfnorm")
     server.close()

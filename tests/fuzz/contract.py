@@ -111,7 +111,9 @@ def _read(event: events.EngineEvent, found: Findings) -> None:
         for case_id, checks in event.recorder.checks.items():
             for check in checks:
                 if (info := check.failure_info) is not None:
-                    text = f"{info.failure.message[:MOST_SHOWN]}\n{info.code_sample[:MOST_SHOWN]}"
+                    answer = event.recorder.interactions[case_id].response
+                    answered = "" if answer is None else f"{answer.status_code} {answer.content[:MOST_SHOWN]!r}"
+                    text = f"{info.failure.message[:MOST_SHOWN]}\n{info.code_sample[:MOST_SHOWN]}\n{answered}"
                     found.add(cases[case_id].value.operation.label, _kind(info.failure), text)
     elif isinstance(event, events.NonFatalError):
         found.add(event.label, "cannot be tried", str(event.value))

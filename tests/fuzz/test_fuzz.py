@@ -9,6 +9,7 @@ from service.domain.errors import InvalidTable
 from tests.fuzz.__main__ import fuzz
 from tests.fuzz.mutator import mutated
 from tests.fuzz.targets import TARGETS, Target, read_infer, read_numbers
+from tests.patience import PATIENCE_SECONDS
 
 BY_NAME = {target.name: target for target in TARGETS}
 TAKEN = ("upload-csv", "upload-json", "upload-ndjson", "upload-parquet", "strict-json", "number-bodies", "headers")
@@ -28,7 +29,7 @@ def test_nothing_that_is_almost_valid_is_an_error_of_the_service() -> None:
         "--seconds",
         "6",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

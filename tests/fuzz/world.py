@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from fastapi import FastAPI
 
@@ -15,7 +16,7 @@ from service.domain.keys import Scope
 from service.domain.limits import Limits
 from service.domain.owners import DEFAULT_OWNER
 from service.outbound import NotSent, Outbound
-from service.storage import aliases, jobs, leases, schema
+from service.storage import aliases, jobs, leases, schema, watch
 from service.storage.database import Database
 from service.task_queue import Doorbell
 from service.use_cases import keys
@@ -25,6 +26,7 @@ from tests import served
 from tests.api.owned_things import Things
 from tests.api.support import claimed
 from tests.factories import measured, progress, saved_state, stored_job
+from tests.patience import PATIENCE_SECONDS
 
 OF_EACH = 3
 KINDS = ("dataset", "model", "job", "prediction", "comparison", "webhook", "delivery", "tag")
@@ -47,8 +49,14 @@ class World:
 
 @contextmanager
 def world(*, authentication: bool, **bounds: Any) -> Iterator[World]:
-    """Make one on a database of its own; what is asked of it changes it. ``bounds`` are fields of ``Services``."""
-    with tempfile.TemporaryDirectory(prefix="selfnorm-world-") as folder:
+    """Make one on a database of its own; what is asked of it changes it. ``bounds`` are fields of ``Services``.
+
+    A machine that stands still for a moment is not told from a database that is down; here no database ever is.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="selfnorm-world-") as folder,
+        mock.patch.object(watch, "ANSWER_SECONDS", PATIENCE_SECONDS),
+    ):
         database = Database(f"sqlite:///{Path(folder, 'selfnorm.db')}")
         schema.upgrade(database)
         add_builtin_datasets(database)

@@ -8,9 +8,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from shutil import copy
@@ -22,14 +21,14 @@ from service.domain.owners import DEFAULT_OWNER
 from service.storage import aliases
 from service.storage.database import Database
 from tests.api_process import ApiProcess, api_process, memory_of
+from tests.patience import PATIENCE_SECONDS, until
 from tests.processes import alive, descendants, linux_only
 from tests.raw_http import RawConnection, connected, prediction
 from tests.served import SLOW_ROWS, numbers, register, slow
 
-pytestmark = [linux_only, pytest.mark.timeout(300)]
+pytestmark = linux_only
 
 PLAIN: dict[str, Any] = {"network": {"kind": "mlp"}}
-PATIENCE_SECONDS = 60
 END_SECONDS = 20
 """What the service promises from the signal to its end."""
 TWO = {"SELFNORM_API_PROCESSES": "2"}
@@ -83,13 +82,6 @@ def parts(api: ApiProcess) -> list[int]:
 
 def wait_for_both(api: ApiProcess) -> None:
     until(lambda: api.log().count("Application startup complete") >= 2)
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def server_of(connection: RawConnection) -> str:
@@ -312,15 +304,17 @@ def test_connections_that_stay_lose_no_request_when_their_processes_are_replaced
     clients = [threading.Thread(target=ask) for _ in range(10)]
     for client in clients:
         client.start()
-    until(lambda: len(answered) == 2)
-    for ending in parts(api):
-        os.kill(ending, signal.SIGTERM)
-        until(lambda ending=ending: ending not in parts(api) and len(parts(api)) == 2)  # type: ignore[misc]  # mypy cannot type a default
-        until(lambda: "selfnorm_api_processes 2.0" in api.client.get("/metrics").text)
-    until(lambda: len(answered) >= 3)
-    is_over.set()
-    for client in clients:
-        client.join()
+    try:
+        until(lambda: len(answered) == 2, told=lambda: answered)
+        for ending in parts(api):
+            os.kill(ending, signal.SIGTERM)
+            until(lambda ending=ending: ending not in parts(api) and len(parts(api)) == 2)  # type: ignore[misc]  # mypy cannot type a default
+            until(lambda: "selfnorm_api_processes 2.0" in api.client.get("/metrics").text)
+        until(lambda: len(answered) >= 3, told=lambda: answered)
+    finally:
+        is_over.set()
+        for client in clients:
+            client.join()
     assert faults == []
 
 

@@ -3,7 +3,6 @@
 import json
 import re
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import copy
@@ -14,6 +13,7 @@ import pytest
 from service.domain.owners import DEFAULT_OWNER
 from service.storage.database import Database
 from tests.api_process import ApiProcess, api_process
+from tests.patience import until
 from tests.processes import linux_only
 from tests.raw_http import connected
 from tests.served import numbers, register
@@ -30,7 +30,6 @@ SECRET_HEADERS = {
     "traceparent": f"00-{CANARY}-00f067aa0ba902b7-01",
     "User-Agent": f'{CANARY}"}}',
 }
-PATIENCE_SECONDS = 30
 JSON = b"Content-Type: application/json\r\n"
 HOSTILE = [
     b"GET /%s?key=%s HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
@@ -61,10 +60,7 @@ def lines(api: ApiProcess) -> list[dict[str, Any]]:
 
 def told(api: ApiProcess, request_id: str) -> dict[str, Any]:
     """What the log says of a request when it is over, which is a moment after its client has the answer."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (found := [line for line in lines(api) if line.get("request_id") == request_id and "route" in line]):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    found = until(lambda: [line for line in lines(api) if line.get("request_id") == request_id and "route" in line])
     assert len(found) == 1
     return found[0]
 

@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from service.storage.database import Database, sqlite_url
 from service.task_queue import Doorbell
 from tests import servers
 from tests.factories import stored_job
+from tests.patience import PATIENCE_SECONDS, until
 from tests.processes import canonical, linux_only, rows_of, running
 from tests.served import numbers, register
 
@@ -61,11 +61,13 @@ def started(data_dir: Path, folder: Path) -> "subprocess.Popen[str]":
     command = [*COMMAND, str(folder), "--data-dir", str(data_dir)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     os.setpriority(os.PRIO_PROCESS, process.pid, 19)
-    deadline = time.monotonic() + 120
-    while not (folder / PARTIAL_NAME).exists() or (folder / PARTIAL_NAME).stat().st_size == 0:
-        assert time.monotonic() < deadline
+    partial = folder / PARTIAL_NAME
+
+    def has_begun() -> bool:
         assert process.poll() is None
-        time.sleep(0.001)
+        return partial.exists() and partial.stat().st_size > 0
+
+    until(has_begun, every=0.001)
     return process
 
 
@@ -113,7 +115,7 @@ def test_command_says_what_the_backup_holds(data_dir: Path, tmp_path: Path) -> N
     (data_dir / DATABASE_NAME).chmod(0o600)
     folder = tmp_path / "not yet" / "there"
     command = [*COMMAND, str(folder), "--data-dir", str(data_dir)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"MiB is in {folder}: 0 jobs, 0 models, 8 data sets" in done.stdout
     assert f"selfnorm up --data-dir '{folder}'" in done.stdout
@@ -127,7 +129,7 @@ def test_folder_that_is_not_empty_is_refused(data_dir: Path, tmp_path: Path) -> 
         folder.mkdir()
         (folder / name).write_text("precious")
         command = [*COMMAND, str(folder), "--data-dir", str(data_dir)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
         assert (done.returncode, done.stdout) == (1, "")
         assert f"selfnorm: {folder} is not empty; choose a new folder for each backup" in done.stderr
         assert (folder / name).read_text() == "precious"
@@ -161,7 +163,7 @@ def test_damaged_database_makes_no_backup(data_dir: Path, tmp_path: Path) -> Non
 def test_backup_that_is_stopped_leaves_nothing(large_data_dir: Path, tmp_path: Path, number: int) -> None:
     process = started(large_data_dir, tmp_path / "copy")
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 128 + number, said
     assert not (tmp_path / "copy").exists()
     assert "there is no backup" in said
@@ -199,7 +201,7 @@ def test_postgresql_is_copied_and_brought_back_as_the_manual_says(postgresql_ser
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        timeout=100,
+        timeout=PATIENCE_SECONDS,
         check=False,
         env=environment,
     )
@@ -227,7 +229,6 @@ def served(database: Database) -> list[bytes]:
     return [answer.content for answer in answers]
 
 
-@pytest.mark.timeout(600)
 @linux_only
 def test_service_goes_on_from_a_backup(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
@@ -236,15 +237,12 @@ def test_service_goes_on_from_a_backup(tmp_path: Path) -> None:
         assert service.wait_for(first["id"])["state"] == "succeeded"
         predicted = service.post("/predict", model="iris", instances=rows_of(service, "iris"))
         second = service.post("/jobs", dataset="digits", network=NETWORK, training=LONG)
-        deadline = time.monotonic() + 60
-        while not query(tmp_path / "data", "SELECT 1 FROM checkpoints"):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        until(lambda: query(tmp_path / "data", "SELECT 1 FROM checkpoints"))
         command = [*COMMAND, str(copy), "--data-dir", str(tmp_path / "data")]
         trainers = service.children("workers.trainer")
         for trainer in trainers:  # so that it does not end meanwhile
             os.kill(trainer, signal.SIGSTOP)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
         for trainer in trainers:
             os.kill(trainer, signal.SIGCONT)
         assert done.returncode == 0, done.stderr

@@ -15,6 +15,7 @@ from service.storage.database import Database
 from service.storage.tables import blob_parts, jobs
 from service.storage.tables import blobs as blob_table
 from tests.factories import stored_job
+from tests.patience import PATIENCE_SECONDS
 
 CONTENT = bytes(range(256)) * 4096 * 5 + b"the end"
 
@@ -127,5 +128,5 @@ except DATABASE_DOWN as error:
 
 def test_file_that_may_not_grow_is_a_full_disk(sqlite_database: Database) -> None:
     command = [sys.executable, "-c", WITH_A_QUOTA, str(sqlite_database.engine.url)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True)
     assert done.stdout == "True\n"

@@ -16,9 +16,8 @@ from rich.cells import cell_len
 from service.cli.row_files import PIECE_ROWS
 from tests.command_line import CONTROL, HOSTILE, CommandLine, command
 from tests.documents import ROOT, blocks, environment, reading
+from tests.patience import PATIENCE_SECONDS
 from tests.processes import Service, running
-
-pytestmark = pytest.mark.timeout(600)
 
 HOUSES = (
     "size,city,price\n50,Bern,200\n60,Basel,230\n80,Bern,310\n100,Basel,390\n,Bern,450\n45,Basel,170\n75,Bern,290\n"
@@ -120,7 +119,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(cli: CommandLin
         assert process.stdout is not None
         assert any("epoch 1/100000" in line for line in process.stdout)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130
     found = re.search(r"(\S+) goes on without you\n.*selfnorm watch \1\n.*selfnorm cancel \1\n", said)
     assert found is not None, said

@@ -611,7 +611,6 @@ def test_programs_that_await_can_do_the_same(url: str, flowers: JobView, tmp_pat
     asyncio.run(use())
 
 
-@pytest.mark.timeout(600)
 def test_code_of_the_documentation_works(service: Service, tmp_path: Path) -> None:
     found = blocks(ROOT / "docs/python.md")
     assert len(found) > 5

@@ -12,6 +12,7 @@ from shutil import copy
 import pytest
 
 from tests.api_process import ApiProcess, api_process
+from tests.patience import PATIENCE_SECONDS, until
 from tests.processes import linux_only
 from tests.raw_http import RawConnection, connected, prediction
 from tests.stopwatch import stopwatch
@@ -28,7 +29,6 @@ LIMITS = {
     "SELFNORM_MAX_HEADER_BYTES": "4096",
     "SELFNORM_MAX_URL_BYTES": "512",
 }
-PATIENCE_SECONDS = 60
 UPLOAD = (
     b"POST /datasets?name=a HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\nContent-Length: 1000\r\n\r\na,b\n"
 )
@@ -179,10 +179,7 @@ def slow_reader(port: int) -> socket.socket:
 def test_client_that_does_not_take_its_answer_is_closed(api: ApiProcess) -> None:
     before = open_files(api)
     reader = slow_reader(api.port)
-    until = time.monotonic() + PATIENCE_SECONDS
-    while open_files(api) > before and time.monotonic() < until:
-        time.sleep(0.2)
-    assert open_files(api) <= before
+    until(lambda: open_files(api) <= before, every=0.2)
     reader.close()
 
 
@@ -208,12 +205,13 @@ def test_one_connection_too_many_is_told_so(api: ApiProcess) -> None:
         assert answer.header("retry-after")
     for connection in connections:
         connection.close()
-    until = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < until:
+
+    def there_is_room() -> bool:
         with connected(api.port) as opened, contextlib.suppress(ConnectionError):
-            if opened.ask(get("/healthz")).status == 200:
-                return
-    raise AssertionError("there was no room any more")
+            return opened.ask(get("/healthz")).status == 200
+        return False
+
+    until(there_is_room)
 
 
 def test_half_open_connections_do_not_hold_up_the_end(stocked_sqlite: Path, tmp_path: Path) -> None:

@@ -4,21 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import pytest
-
 from service.processes import locked
+from tests.patience import PATIENCE_SECONDS, until
 from tests.processes import alive, descendants, linux_only
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "service.cli", "demo"]
 
-pytestmark = [
-    linux_only,
-    pytest.mark.timeout(400),
-]
+pytestmark = linux_only
 
 
 def environment() -> dict[str, str]:
@@ -49,11 +44,8 @@ def test_demo_does_not_touch_a_folder_in_use(tmp_path: Path) -> None:
 
 def test_demo_that_is_ended_leaves_no_process(tmp_path: Path) -> None:
     demo = subprocess.Popen(COMMAND, stdout=subprocess.DEVNULL, cwd=tmp_path, env=environment())
-    deadline = time.monotonic() + 60
-    while not any("workers" in command for command in descendants(demo.pid).values()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until(lambda: any("workers" in command for command in descendants(demo.pid).values()))
     below = descendants(demo.pid)
     demo.send_signal(signal.SIGTERM)
-    demo.wait(60)
+    demo.wait(PATIENCE_SECONDS)
     assert alive(below) == []

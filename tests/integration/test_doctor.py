@@ -42,6 +42,7 @@ from service.task_queue import Doorbell
 from tests import servers
 from tests.clock import stop_clock
 from tests.factories import stored_job
+from tests.patience import PATIENCE_SECONDS, until
 from tests.processes import linux_only, running
 from tests.stopwatch import stopwatch
 
@@ -101,7 +102,12 @@ def held(database: Database, **values: Any) -> None:
 def doctor(*options: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "service.cli", "doctor", *options]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **environment}
+        command,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+        env={**os.environ, **environment},
     )
 
 
@@ -599,14 +605,11 @@ def test_service_that_was_killed_or_does_not_answer(sqlite_database: Database, t
     assert of_folder(tmp_path)["service"].detail == f"none runs on {tmp_path}"
 
 
-@pytest.mark.timeout(400)
 @linux_only
 def test_doctor_of_a_running_service(tmp_path: Path) -> None:
     data_dir = tmp_path / "data with ? and %41 and spaces"
     with running(data_dir) as service:
-        deadline = time.monotonic() + 30
-        while of_folder(data_dir)["workers"].detail != "1 idle":  # it reports every few seconds
-            assert time.monotonic() < deadline
+        until(lambda: of_folder(data_dir)["workers"].detail == "1 idle")  # it reports every few seconds
         done = doctor("--data-dir", str(data_dir))
         assert (done.returncode, done.stderr) == (0, ""), done.stdout
         assert f"process {service.process.pid} answers at {service.client.base_url}"[:-1] in done.stdout

@@ -7,6 +7,7 @@ import time
 from redis import Redis
 
 from service.task_queue import TRAIN_TASK, Doorbell
+from tests.patience import PATIENCE_SECONDS
 from tests.stopwatch import stopwatch
 
 
@@ -48,7 +49,7 @@ doorbell.close()
 
 def test_first_messages_of_a_process_may_come_at_once(broker_url: str) -> None:
     messages(broker_url)
-    subprocess.run([sys.executable, "-c", FRESH_PROCESS, broker_url], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", FRESH_PROCESS, broker_url], check=True, timeout=PATIENCE_SECONDS)
     assert {message["argsrepr"] for message in messages(broker_url)} == {f"['{number}']" for number in range(8)}
 
 

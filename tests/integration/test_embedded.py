@@ -17,28 +17,16 @@ import pytest
 
 from service.embedded import running_on
 from service.processes import FIRST_PAUSE_SECONDS, LOCK_NAME, CannotStart, Child, locked
+from tests.patience import PATIENCE_SECONDS, until
 from tests.processes import Service, alive, canonical, command, descendants, linux_only, rows_of, running
 from tests.stopwatch import stopwatch
 
-pytestmark = [
-    linux_only,
-    pytest.mark.timeout(600),
-]
+pytestmark = linux_only
 
 NETWORK = {"hidden_layers": 2, "units": 16}
 TWENTY_SECONDS = {"epochs": 2000, "early_stopping": None}
 LONG = {"epochs": 100_000, "early_stopping": None, "learning_rate": 1e-5}
 ROUNDS = 20
-
-
-def wait_until(condition: object, seconds: float = 60) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"still not so after {seconds} s")
 
 
 def state(service: Service, job_id: str) -> str:
@@ -55,7 +43,7 @@ def speaking_to(output: Path, data_dir: Path) -> Iterator[Service]:
     with output.open("w") as words:
         process = subprocess.Popen(command(data_dir), stdout=words, stderr=words, text=True)
     try:
-        wait_until(lambda: process.poll() is not None or running_on(data_dir), 180)
+        until(lambda: process.poll() is not None or running_on(data_dir))
         found = running_on(data_dir)
         assert found is not None, f"it ended with status {process.poll()}"
         with httpx.Client(base_url=found.address, timeout=60) as client:
@@ -64,7 +52,7 @@ def speaking_to(output: Path, data_dir: Path) -> Iterator[Service]:
         below = descendants(process.pid)
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(60)
+            process.wait(PATIENCE_SECONDS)
         finally:
             process.kill()
         assert alive(below) == []
@@ -87,7 +75,7 @@ def test_folder_that_is_made_is_open_to_nobody_else_and_one_that_is_there_stays_
 def kill_broker(service: Service) -> None:
     [broker] = service.children("valkey-server")
     os.kill(broker, signal.SIGKILL)
-    wait_until(lambda: broker not in service.children("valkey-server"))
+    until(lambda: broker not in service.children("valkey-server"))
 
 
 def test_one_command_trains_serves_survives_and_remembers(tmp_path: Path) -> None:
@@ -115,13 +103,15 @@ def test_one_command_trains_serves_survives_and_remembers(tmp_path: Path) -> Non
         assert open_to_others(data_dir) == []
 
         # A second service on the same folder is refused.
-        second = subprocess.run(command(data_dir), capture_output=True, text=True, timeout=60, check=False)
+        second = subprocess.run(
+            command(data_dir), capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+        )
         assert second.returncode == 1
         assert f"process {service.process.pid} already runs on the folder" in second.stderr
 
         # A cancel reaches a running training.
         long = service.post("/jobs", dataset="digits", network=NETWORK, training=LONG)
-        wait_until(lambda: epoch(service, long["id"]) >= 1)
+        until(lambda: epoch(service, long["id"]) >= 1)
         with stopwatch() as watch:
             asked = time.monotonic()
             service.post(f"/jobs/{long['id']}/cancel")
@@ -140,7 +130,7 @@ def test_one_command_trains_serves_survives_and_remembers(tmp_path: Path) -> Non
 
         # Ended in the middle of a training.
         unfinished = service.post("/jobs", dataset="digits", network=NETWORK, training=TWENTY_SECONDS)
-        wait_until(lambda: epoch(service, unfinished["id"]) >= 1)
+        until(lambda: epoch(service, unfinished["id"]) >= 1)
 
     with sqlite3.connect(data_dir / "selfnorm.db") as database:
         query = "SELECT state, losses, worker FROM jobs WHERE id = ?"
@@ -160,7 +150,7 @@ def test_killed_supervisor_takes_everything_with_it(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     with running(data_dir) as service:
         job = service.post("/jobs", dataset="digits", network=NETWORK, training=LONG)
-        wait_until(lambda: epoch(service, job["id"]) >= 1)
+        until(lambda: epoch(service, job["id"]) >= 1)
         below = descendants(service.process.pid)
         assert len(below) >= 4
         service.process.kill()
@@ -175,7 +165,7 @@ def test_training_process_that_has_grown_large_is_replaced_after_its_job(tmp_pat
             processes.append(service.children("workers.trainer"))
             job = service.post("/jobs", dataset="iris", network=NETWORK, training={"epochs": 2})
             assert service.wait_for(job["id"])["state"] == "succeeded"
-            wait_until(lambda: service.children("workers.trainer") not in ([], processes[-1]))
+            until(lambda: service.children("workers.trainer") not in ([], processes[-1]))
         assert len({tuple(each) for each in processes}) == 2
 
 
@@ -187,7 +177,11 @@ def test_port_in_use_is_said(tmp_path: Path) -> None:
         taken.listen()
         port = str(taken.getsockname()[1])
         done = subprocess.run(
-            [*command(tmp_path / "data"), "--port", port], capture_output=True, text=True, timeout=60, check=False
+            [*command(tmp_path / "data"), "--port", port],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
         )
     assert done.returncode == 1
     assert f"cannot listen on 127.0.0.1 port {port}" in done.stderr
@@ -195,7 +189,9 @@ def test_port_in_use_is_said(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = subprocess.run(command(tmp_path / "file" / "data"), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command(tmp_path / "file" / "data"), capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
     assert done.returncode == 1
     assert "cannot be used" in done.stderr
 
@@ -203,7 +199,9 @@ def test_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
 def test_first_process_that_cannot_be_started_is_said(tmp_path: Path) -> None:
     log = tmp_path / "data" / "logs" / "worker.log"
     log.mkdir(parents=True)
-    done = subprocess.run(command(tmp_path / "data"), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command(tmp_path / "data"), capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
     assert done.returncode == 1
     assert "the worker could not be started: " in done.stderr
     assert str(log) in done.stderr
@@ -224,7 +222,7 @@ def test_service_with_a_damaged_broker_comes_up_and_says_what_to_do(tmp_path: Pa
         job = service.post("/jobs", dataset="iris", network=NETWORK, training={"epochs": 2})
         assert service.wait_for(job["id"])["state"] == "succeeded"
         files.rename(tmp_path / "away")
-        wait_until(lambda: (files / "appendonly.aof.manifest").exists(), 120)
+        until(lambda: (files / "appendonly.aof.manifest").exists())
         assert said.read_text().count("jobs start without it") == 1
 
 
@@ -233,10 +231,10 @@ def test_service_goes_on_when_a_process_cannot_be_started_again(tmp_path: Path) 
     with speaking_to(said, data_dir) as service:
         (data_dir / "logs").rename(data_dir / "elsewhere")
         kill_broker(service)
-        wait_until(lambda: said.read_text().count("the broker could not be started: ") >= 2)
+        until(lambda: said.read_text().count("the broker could not be started: ") >= 2)
         assert service.client.get("/readyz").status_code == 200
         (data_dir / "elsewhere").rename(data_dir / "logs")
-        wait_until(lambda: service.children("valkey-server"))
+        until(lambda: service.children("valkey-server"))
     assert service.process.returncode == 0
 
 
@@ -245,7 +243,7 @@ def test_service_goes_on_when_a_process_cannot_be_started_again(tmp_path: Path) 
 def test_service_goes_on_when_nothing_can_be_said(tmp_path: Path) -> None:
     with speaking_to(Path("/dev/full"), tmp_path / "data") as service:
         kill_broker(service)
-        wait_until(lambda: service.children("valkey-server"))
+        until(lambda: service.children("valkey-server"))
         assert service.client.get("/readyz").status_code == 200
 
 
@@ -259,10 +257,10 @@ def test_process_that_cannot_be_started_is_tried_again_after_growing_pauses(tmp_
             pauses.append(child.pause)
         return len(pauses) == 3
 
-    wait_until(has_failed_three_times)
+    until(has_failed_three_times)
     assert pauses == [FIRST_PAUSE_SECONDS, 2 * FIRST_PAUSE_SECONDS, 4 * FIRST_PAUSE_SECONDS]
     child.log.parent.mkdir()
-    wait_until(lambda: child.watch() is None and child.process is not None)
+    until(lambda: child.watch() is None and child.process is not None)
     child.wait(time.monotonic())
 
 
@@ -277,9 +275,9 @@ def test_process_that_ends_is_started_again_at_once(tmp_path: Path, status: int)
         said.append(child.watch())
         return said[-1] is not None
 
-    wait_until(has_ended)
+    until(has_ended)
     assert (said[-1], child.pause) == (f"ended with status {status}", FIRST_PAUSE_SECONDS)
-    wait_until(lambda: child.watch() is None and child.process is not None)
+    until(lambda: child.watch() is None and child.process is not None)
     child.wait(time.monotonic())
 
 

@@ -30,6 +30,7 @@ from sklearn.utils.estimator_checks import (
 )
 
 from service.client import Client, NotFound, SNNClassifier, SNNRegressor
+from tests.patience import PATIENCE_SECONDS
 from tests.processes import running
 
 DOCUMENT = Path(__file__).parents[2] / "docs/python.md"
@@ -184,7 +185,7 @@ def test_what_fit_makes_is_temporary_unless_its_model_is_named(client: Client) -
     with pytest.raises(NotFound):
         client.datasets.get(stored)
     with pytest.raises(NotFound, match=first):  # a process that has it loaded answers for a second more
-        until(time.monotonic() + 30, lambda: copy.predict(rows))
+        again(time.monotonic() + PATIENCE_SECONDS, lambda: copy.predict(rows))
     kept = clone(classifier).set_params(model="flowers").fit(rows, flowers)
     for each in (classifier, kept):
         each.close()
@@ -232,7 +233,7 @@ def interrupt_once_a_job_runs(url: str) -> None:
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
-def until(deadline: float, ask: Callable[[], object]) -> None:
+def again(deadline: float, ask: Callable[[], object]) -> None:
     """Ask again and again, until it raises or the time is over."""
     while time.monotonic() < deadline:
         ask()

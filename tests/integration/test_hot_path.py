@@ -20,6 +20,7 @@ from service.domain.owners import DEFAULT_OWNER
 from service.storage import aliases
 from service.storage.database import Database
 from tests.api_process import ApiProcess, api_process
+from tests.patience import PATIENCE_SECONDS, until
 from tests.processes import linux_only
 from tests.raw_http import RawAnswer, RawConnection, connected, prediction
 from tests.served import LARGE_PARAMETERS, SLOW_ROWS, classifier, inverse, mixed, numbers, register, slow, version
@@ -30,7 +31,6 @@ PLAIN: dict[str, Any] = {"network": {"kind": "mlp"}}
 """Of other networks it is said when many rows in a row are unlike the training rows, which is not meant here."""
 LONG = "X-Other: 1"
 """A header that the short way does not know."""
-PATIENCE_SECONDS = 60
 TRIES = 5
 
 
@@ -204,7 +204,7 @@ def test_headers_are_those_of_every_answer_and_each_has_an_id_of_its_own(connect
         ]
         assert answer.header("content-length") == str(len(answer.body))
         assert answer.header("content-type") == "application/json"
-        assert abs(parsedate_to_datetime(str(answer.header("date"))).timestamp() - time.time()) < PATIENCE_SECONDS
+        assert abs(parsedate_to_datetime(str(answer.header("date"))).timestamp() - time.time()) < 60
 
 
 ROW = b'{"model": "numbers", "instances": [[1, 2]]}'
@@ -429,26 +429,23 @@ def test_warnings_of_drift_come_with_both_ways_and_go_again(connection: RawConne
     odd = request("drifting", *[[3, 3]] * 200)
     usual = request("drifting", *[[1, -1], [-1, 1]] * 250)
     connection.ask(odd)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while (found := warnings(odd)) is None:
-        assert time.monotonic() < deadline
+    found = until(lambda: warnings(odd))
+    assert found is not None
     assert found[0].startswith("the last ")
     assert warnings(longer(odd)) is not None
     assert took_short_way(connection, odd)
-    while warnings(usual) is not None:
-        assert time.monotonic() < deadline
+    until(lambda: warnings(usual) is None)
     assert warnings(longer(usual)) is None
 
 
 def test_share_of_unseen_categories_counts_the_rows_that_came_the_short_way(connection: RawConnection) -> None:
     usual, odd = request("unseen", *[["Paris", 1, True]] * 40), request("unseen", ["Berlin", 1, True])
-    deadline = time.monotonic() + PATIENCE_SECONDS
     for _ in range(25):
         connection.ask(usual)
     for _ in range(10):
         connection.ask(odd)
-    while (found := _inputs(connection, "unseen")).get("recent", {}).get("rows", 0) < 1000:
-        assert time.monotonic() < deadline
+    until(lambda: _inputs(connection, "unseen").get("recent", {}).get("rows", 0) >= 1000)
+    found = _inputs(connection, "unseen")
     assert found["recent"]["unseen_share"]["city"] == pytest.approx(0.01, rel=0.1)
     assert (found["rows"], found["unseen"], found["warnings"]) == (1010, {"city": 10}, [])
 

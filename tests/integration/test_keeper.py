@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,15 +29,13 @@ from service.storage.tables import datasets as dataset_table
 from service.storage.tables import jobs as job_table
 from service.task_queue import Doorbell, create_celery
 from tests.factories import stored_job
+from tests.patience import until
 from tests.processes import alive, descendants, linux_only
 from tests.servers import free_port, package_folder
 from workers.keeper import DEAF_SECONDS, FAILED, FROZEN_SECONDS, READY_LINE
 from workers.trainer import NAME_VARIABLE, PARENT_VARIABLE
 
-pytestmark = [
-    linux_only,
-    pytest.mark.timeout(600),
-]
+pytestmark = linux_only
 
 ROOT = Path(__file__).parents[2]
 NETWORK = {"hidden_layers": 1, "units": 8}
@@ -62,15 +60,6 @@ time.sleep(600)
 """A worker without a main thread that hears signals or messages."""
 
 
-def wait_until(condition: Callable[[], object], seconds: float, words: Callable[[], object] = lambda: "") -> float:
-    """Wait until something is so; return how long it took."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < seconds, f"still not so after {seconds} s: {words()}"
-        time.sleep(0.05)
-    return time.monotonic() - began
-
-
 @dataclass
 class Broker:
     """A Valkey that can be frozen, killed and started again on its port."""
@@ -88,7 +77,7 @@ class Broker:
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
         with (self.folder / "valkey.log").open("ab") as log:
             self.process = subprocess.Popen([binary, *options], stdout=log, stderr=log)
-        wait_until(self.answers, 30)
+        until(self.answers)
 
     def answers(self) -> bool:
         try:
@@ -160,7 +149,7 @@ def working(
     environment = {"SELFNORM_BROKER_URL": broker_url, **settings}
     with living(database, folder, [sys.executable, "-m", "workers"], environment) as worker:
         if is_ready:
-            wait_until(worker.is_ready, 60, worker.said)
+            until(worker.is_ready, told=worker.said)
         yield worker
 
 
@@ -226,13 +215,13 @@ def is_trained(database: Database, job_id: str = "job-1") -> bool:
 def train(database: Database, worker: Worker, job_id: str = "job-1") -> None:
     """Store a job, and wait until it is trained and has a checkpoint."""
     stored_job(database, job_id, **ENDLESS)
-    wait_until(lambda: is_trained(database, job_id), 60, worker.said)
+    until(lambda: is_trained(database, job_id), told=worker.said)
 
 
 def cancel(database: Database, job_id: str = "job-1") -> None:
     with database.write() as connection:
         jobs.request_cancel(connection, job_id)
-    wait_until(lambda: read(database, job_id).state == JobState.CANCELLED, 60)
+    until(lambda: read(database, job_id).state == JobState.CANCELLED)
 
 
 def states(database: Database) -> list[WorkerState]:
@@ -246,14 +235,14 @@ def test_loss_of_a_killed_training_process_is_reported_at_once_and_its_job_goes_
     with working(sqlite_database, tmp_path, broker.url) as worker:
         train(sqlite_database, worker)
         [trainer] = worker.trainers()
-        wait_until(lambda: states(sqlite_database) == [WorkerState.BUSY], 60)
+        until(lambda: states(sqlite_database) == [WorkerState.BUSY])
         os.kill(trainer, signal.SIGKILL)
-        wait_until(lambda: told(sqlite_database, EventKind.WORKER_LOST), 20, worker.said)
+        until(lambda: told(sqlite_database, EventKind.WORKER_LOST), 20, worker.said)
         done = read(sqlite_database).epoch
-        wait_until(lambda: len(told(sqlite_database, EventKind.STARTED)) == 2, 60, worker.said)
+        until(lambda: len(told(sqlite_database, EventKind.STARTED)) == 2, told=worker.said)
         assert worker.trainers() != [trainer]
         assert told(sqlite_database, EventKind.STARTED)[1]["epoch"] == done >= 1
-        wait_until(lambda: read(sqlite_database).epoch > done, 30, worker.said)
+        until(lambda: read(sqlite_database).epoch > done, told=worker.said)
         assert losses(sqlite_database) == 0, "it came further"
         below = descendants(worker.process.pid)
         worker.process.kill()
@@ -265,8 +254,8 @@ def test_loss_of_a_killed_training_process_is_reported_at_once_and_its_job_goes_
 def test_worker_without_a_broker_finds_jobs_and_ends_in_time(sqlite_database: Database, tmp_path: Path) -> None:
     with working(sqlite_database, tmp_path, NOBODY) as worker:
         stored_job(sqlite_database, **ENDLESS)
-        assert wait_until(lambda: read(sqlite_database).state == JobState.RUNNING, 15, worker.said) < 15
-        wait_until(lambda: is_trained(sqlite_database), 60, worker.said)
+        until(lambda: read(sqlite_database).state == JobState.RUNNING, 15, worker.said)
+        until(lambda: is_trained(sqlite_database), told=worker.said)
         worker.end()
     check_handed_back(sqlite_database)
 
@@ -283,7 +272,7 @@ def test_worker_ends_in_time_while_its_broker_hangs(sqlite_database: Database, t
     with working(sqlite_database, tmp_path, broker.url) as worker:
         train(sqlite_database, worker)
         broker.ring("job-1")
-        wait_until(lambda: broker.waiting() == 0, 60, worker.said)
+        until(lambda: broker.waiting() == 0, told=worker.said)
         broker.send(signal.SIGSTOP)
         time.sleep(1)
         worker.end()
@@ -295,7 +284,7 @@ def test_training_that_takes_too_much_memory_fails_its_job(sqlite_database: Data
     with working(
         sqlite_database, tmp_path, NOBODY, is_ready=False, SELFNORM_TRAINING_MEMORY_BYTES=str(2**28)
     ) as worker:
-        wait_until(lambda: read(sqlite_database).state.is_final, 60, worker.said)
+        until(lambda: read(sqlite_database).state.is_final, told=worker.said)
     job = read(sqlite_database)
     assert (job.state, job.error_code, job.attempts) == (JobState.FAILED, "out_of_memory", 1)
     assert job.error_detail is not None
@@ -305,7 +294,7 @@ def test_training_that_takes_too_much_memory_fails_its_job(sqlite_database: Data
 def test_training_that_takes_too_much_time_fails_its_job(sqlite_database: Database, tmp_path: Path) -> None:
     stored_job(sqlite_database, **ENDLESS)
     with working(sqlite_database, tmp_path, NOBODY, is_ready=False, SELFNORM_TRAINING_SECONDS="1") as worker:
-        wait_until(lambda: read(sqlite_database).state.is_final, 60, worker.said)
+        until(lambda: read(sqlite_database).state.is_final, told=worker.said)
     job = read(sqlite_database)
     assert (job.state, job.error_code, job.attempts) == (JobState.FAILED, "out_of_time", 1)
     assert job.error_detail is not None
@@ -325,9 +314,9 @@ def test_health_file_is_touched_while_the_training_process_speaks_and_not_while_
 ) -> None:
     file = tmp_path / "alive"
     with working(sqlite_database, tmp_path, NOBODY, is_ready=False, SELFNORM_HEALTH_FILE=str(file)) as worker:
-        wait_until(file.exists, 60, worker.said)
+        until(file.exists, told=worker.said)
         first = file.stat().st_mtime_ns
-        wait_until(lambda: file.stat().st_mtime_ns > first, 60, worker.said)
+        until(lambda: file.stat().st_mtime_ns > first, told=worker.said)
         [trainer] = worker.trainers()
         os.kill(trainer, signal.SIGSTOP)
         time.sleep(0.5)  # for what it has just said
@@ -335,15 +324,15 @@ def test_health_file_is_touched_while_the_training_process_speaks_and_not_while_
         time.sleep(2.5)
         assert file.stat().st_mtime_ns == frozen
         os.kill(trainer, signal.SIGCONT)
-        wait_until(lambda: file.stat().st_mtime_ns > frozen, 60, worker.said)
+        until(lambda: file.stat().st_mtime_ns > frozen, told=worker.said)
 
 
 def test_training_process_that_never_gets_ready_is_replaced(sqlite_database: Database, tmp_path: Path) -> None:
     (tmp_path / "keras.py").write_text("import time\ntime.sleep(600)\n")  # it is found first
     with keeping(sqlite_database, tmp_path, NOBODY, {"start_seconds": 3}, PYTHONPATH=str(tmp_path)) as worker:
-        wait_until(worker.trainers, 60, worker.said)
+        until(worker.trainers, told=worker.said)
         first = worker.trainers()
-        wait_until(lambda: worker.trainers() not in ([], first), 60, worker.said)
+        until(lambda: worker.trainers() not in ([], first), told=worker.said)
         assert "the training process has not got ready in 3 s" in worker.said()
         assert not worker.is_ready()
 
@@ -391,13 +380,13 @@ def test_worker_hears_messages_again_after_its_broker_was_away_and_calls_others_
             first, second = f"first-{number}", f"second-{number}"
             train(sqlite_database, worker, first)
             broker.ring(first)
-            wait_until(lambda: broker.waiting() == 0, 60, worker.said)
+            until(lambda: broker.waiting() == 0, told=worker.said)
             disturb(broker)
             cancel(sqlite_database, first)
             stored_job(sqlite_database, second, **SHORT)
             broker.ring(second)
-            wait_until(lambda: broker.waiting() == 0, 60, worker.said)
-            wait_until(partial(has_succeeded, sqlite_database, second), 60, worker.said)
+            until(lambda: broker.waiting() == 0, told=worker.said)
+            until(partial(has_succeeded, sqlite_database, second), told=worker.said)
         train(sqlite_database, worker, "last")
         worker.end()
         check_handed_back(sqlite_database, "last")
@@ -439,7 +428,7 @@ def deaf_and_frozen(
             stack.enter_context(working(database, folder, url, is_ready=False))
             for database, folder, url in zip(databases, folders, (broker.url, NOBODY), strict=True)
         ]
-        wait_until(lambda: deaf.is_ready() and frozen.is_ready(), 60)
+        until(lambda: deaf.is_ready() and frozen.is_ready())
         assert create_celery(broker.url).control.cancel_consumer("celery", reply=True, timeout=5)
         broker.ring("nothing")
         train(databases[1], frozen)
@@ -455,7 +444,7 @@ def deaf_and_frozen(
 
 def test_worker_that_hears_no_messages_any_more_ends(deaf_and_frozen: tuple[Patient, Patient]) -> None:
     deaf, _ = deaf_and_frozen
-    wait_until(lambda: deaf.worker.process.poll() is not None, DEAF_SECONDS + 30, deaf.worker.said)
+    until(lambda: deaf.worker.process.poll() is not None, DEAF_SECONDS + 30, deaf.worker.said)
     assert deaf.worker.process.returncode == FAILED != 0, "who restarts what has failed does so"
     assert "are not heard here" in deaf.worker.said()
     assert "ends by force" not in deaf.worker.said()
@@ -467,9 +456,9 @@ def test_deaf_worker_whose_main_thread_hangs_ends_by_force(
 ) -> None:
     broker.ring("nothing")
     with keeping(sqlite_database, tmp_path, broker.url, {"deaf_seconds": 1, "end_seconds": 1}) as worker:
-        wait_until(worker.is_ready, 60, worker.said)
+        until(worker.is_ready, told=worker.said)
         below = descendants(worker.process.pid)
-        wait_until(lambda: worker.process.poll() is not None, 60, worker.said)
+        until(lambda: worker.process.poll() is not None, told=worker.said)
         assert worker.process.returncode == FAILED, worker.said()
         assert "ends by force" in worker.said()
         assert alive(below) == []
@@ -481,7 +470,7 @@ def test_worker_whose_messenger_ends_unasked_hands_its_job_back_and_fails(
     with working(sqlite_database, tmp_path, broker.url) as worker:
         train(sqlite_database, worker)
         create_celery(broker.url).control.shutdown()
-        wait_until(lambda: worker.process.poll() is not None, 60, worker.said)
+        until(lambda: worker.process.poll() is not None, told=worker.said)
         assert worker.process.returncode == FAILED, worker.said()
     check_handed_back(sqlite_database)
 
@@ -490,7 +479,7 @@ def test_training_process_that_is_frozen_is_killed_and_its_job_goes_on(
     deaf_and_frozen: tuple[Patient, Patient],
 ) -> None:
     _, frozen = deaf_and_frozen
-    wait_until(lambda: frozen.trainer not in frozen.worker.trainers(), FROZEN_SECONDS + 30, frozen.worker.said)
+    until(lambda: frozen.trainer not in frozen.worker.trainers(), FROZEN_SECONDS + 30, frozen.worker.said)
     assert time.monotonic() - frozen.began > FROZEN_SECONDS - 1
-    wait_until(lambda: len(told(frozen.database, EventKind.STARTED)) == 2, 60, frozen.worker.said)
+    until(lambda: len(told(frozen.database, EventKind.STARTED)) == 2, told=frozen.worker.said)
     assert len(told(frozen.database, EventKind.WORKER_LOST)) == 1

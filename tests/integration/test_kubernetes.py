@@ -19,6 +19,7 @@ from service.api.metering import gauges
 from service.cli.main import COMMANDS
 from service.server import GRACEFUL_SHUTDOWN_SECONDS
 from service.settings import PREFIX, Settings
+from tests.patience import PATIENCE_SECONDS
 from workers.keeper import STOP_SECONDS
 
 ROOT = Path(__file__).parents[2]
@@ -228,7 +229,9 @@ def test_every_manifest_is_a_resource_of_its_folder(folder: Path) -> None:
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl, which renders them itself")
 @pytest.mark.parametrize("folder", PARTS.values(), ids=PARTS)
 def test_kubectl_renders_the_same(folder: Path) -> None:
-    done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        ["kubectl", "kustomize", folder], capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS
+    )
     assert sorted(map(json.dumps, map(ordered, yaml.safe_load_all(done.stdout)))) == sorted(
         map(json.dumps, map(ordered, rendered(folder)))
     )

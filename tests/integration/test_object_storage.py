@@ -25,6 +25,7 @@ from service.storage.tables import loose_objects as loose_table
 from service.use_cases.blob_moves import move_blobs
 from tests.chaos.proxy import Proxy
 from tests.factories import stored_job
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import free_port
 
 CONTENT = bytes(range(256)) * 100
@@ -320,7 +321,9 @@ with blobs.writing(database, b"half") as connection:
 def test_what_a_killed_process_has_put_is_swept(stored: Database) -> None:
     assert stored.objects is not None
     url = stored.engine.url.render_as_string(hide_password=False)
-    done = subprocess.run([sys.executable, "-c", KILLED, url, stored.objects.store.url], timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, url, stored.objects.store.url], timeout=PATIENCE_SECONDS, check=False
+    )
     assert done.returncode == -signal.SIGKILL
     assert list(objects(stored).values()) == [b"half"]
     age(stored)
@@ -332,7 +335,7 @@ def test_large_file_goes_in_and_out_in_little_memory(stored_sqlite: Database) ->
     """Of this process: what the S3 server takes is not counted, for it is asked in a process of its own."""
     assert stored_sqlite.objects is not None
     command = [sys.executable, "-c", IN_LITTLE_MEMORY, str(stored_sqlite.engine.url), stored_sqlite.objects.store.url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 150_000, "kB at most, of which Python and what is imported take half"
 
@@ -464,7 +467,7 @@ def test_command_moves_what_is_in_the_database(stored_sqlite: Database) -> None:
     def run(*arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "service.cli", "blobs", "move", *arguments]
         return subprocess.run(
-            command, env={**environment, **more}, capture_output=True, text=True, timeout=60, check=False
+            command, env={**environment, **more}, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
         )
 
     done = run("--to", "store")

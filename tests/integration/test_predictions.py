@@ -3,7 +3,6 @@
 import io
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -16,13 +15,11 @@ import pytest
 
 from service.domain.owners import DEFAULT_OWNER
 from service.storage.database import Database
+from tests.patience import until
 from tests.predictions import register
 from tests.processes import Service, linux_only, running
 
-pytestmark = [
-    linux_only,
-    pytest.mark.timeout(600),
-]
+pytestmark = linux_only
 
 ROWS = 60_000
 """Of a heavy model, so many take some seconds."""
@@ -52,20 +49,21 @@ def read(service: Service, prediction_id: str) -> dict[str, Any]:
 def in_the_middle(service: Service, dataset: str) -> str:
     """Submit a prediction, and return its id when a worker is in the middle of it."""
     prediction_id = str(service.post("/predictions", model="heavy", dataset=dataset, keep=["a"])["id"])
-    deadline = time.monotonic() + 120
-    while not 0 < read(service, prediction_id)["progress"]["rows_done"] < ROWS:
-        assert time.monotonic() < deadline, read(service, prediction_id)
-        time.sleep(0.1)
+    until(
+        lambda: 0 < read(service, prediction_id)["progress"]["rows_done"] < ROWS,
+        told=lambda: read(service, prediction_id),
+    )
     return prediction_id
 
 
 def ended(service: Service, prediction_id: str) -> dict[str, Any]:
-    deadline = time.monotonic() + 240
-    while True:
+    def end() -> dict[str, Any] | None:
         found: dict[str, Any] = service.client.get(f"/predictions/{prediction_id}?wait=20").json()
-        if found["state"] in ("succeeded", "failed", "cancelled"):
-            return found
-        assert time.monotonic() < deadline, service.log("worker")
+        return found if found["state"] in ("succeeded", "failed", "cancelled") else None
+
+    found = until(end, told=lambda: service.log("worker"))
+    assert found is not None
+    return found
 
 
 def check_result(service: Service, prediction_id: str) -> None:

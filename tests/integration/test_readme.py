@@ -14,7 +14,6 @@ DOCUMENTS = ("README.md", "docs/tutorial.md")
 pytestmark = [
     # curl is a program of the system: no lock file of ours can bring it, and the documents are written for it.
     pytest.mark.skipif(shutil.which("curl") is None, reason="the documents' commands use curl"),
-    pytest.mark.timeout(900),
 ]
 
 

@@ -12,16 +12,16 @@ import pytest
 
 from service.storage.database import Database
 from tests.api_process import api_process
+from tests.patience import until
 from tests.processes import linux_only
 from tests.raw_http import RawAnswer, RawConnection, prediction
 from tests.served import numbers, register
 from tests.servers import free_port
 
-pytestmark = [linux_only, pytest.mark.timeout(300)]
+pytestmark = linux_only
 
 PAUSE_SECONDS = 0.003
 ANSWERS_BETWEEN = 200
-PATIENCE_SECONDS = 60
 ROW = prediction({"model": "numbers", "instances": [[1, 2]]})
 LONG = prediction({"model": "numbers", "instances": [[1, 2]]}, "X-Way: the application's")
 JOB = prediction({"dataset": "iris", "network": {"kind": "snn"}}, path="/jobs")
@@ -91,13 +91,12 @@ def asked(ports: list[int]) -> Iterator[list[Asking]]:
 def go_on(clients: list[Asking]) -> None:
     """Wait until everybody has been answered, and all together many times."""
     before = [client.answers.total() for client in clients]
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
+
+    def all_have_been_answered() -> bool:
         new = [client.answers.total() - count for client, count in zip(clients, before, strict=True)]
-        if min(new) > 0 and sum(new) >= ANSWERS_BETWEEN:
-            return
-        assert time.monotonic() < deadline, [client.faults for client in clients]
-        time.sleep(0.05)
+        return min(new) > 0 and sum(new) >= ANSWERS_BETWEEN
+
+    until(all_have_been_answered, told=lambda: [client.faults for client in clients])
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

@@ -11,6 +11,7 @@ from service.storage.database import Database
 from service.storage.tables import SCHEMA_REVISION
 from service.use_cases.datasets import add_builtin_datasets
 from service.use_cases.health import readiness
+from tests.patience import PATIENCE_SECONDS
 
 
 def test_migrations_make_exactly_the_tables_of_the_code(database: Database) -> None:
@@ -44,7 +45,9 @@ def test_unreachable_database_is_said_to_be_so() -> None:
 def migrate(url: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "service.cli", "migrate"]
     environment = {**os.environ, "SELFNORM_DATABASE_URL": url}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
 
 
 def test_command_makes_the_folder_and_says_in_a_line_what_it_cannot_do(tmp_path: Path) -> None:

@@ -2,9 +2,8 @@
 
 import gc
 import threading
-import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -27,10 +26,10 @@ from service.use_cases.inputs import read_inputs
 from service.use_cases.predict import answer
 from service.use_cases.serving import Served, Serving
 from tests.factories import stored_job
+from tests.patience import until
 from tests.served import classifier, mixed, numbers, register
 from tests.servers import free_port
 
-PATIENCE_SECONDS = 60
 THREADS = 16
 
 
@@ -50,13 +49,6 @@ def following(url: str, **options: Any) -> Iterator[Serving]:
 def put(database: Database, alias: str, version: int, name: str = "m") -> None:
     with database.write() as connection:
         aliases.put(connection, name, alias, version)
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def ask(found: Served, *rows: Any) -> list[float]:
@@ -362,7 +354,7 @@ def test_counts_of_all_processes_add_up(database: Database, database_url: str) -
     assert report.recent.variance[place] == pytest.approx(sum((age - mean) ** 2 for age in ages) / 6)
     assert report == read_inputs(other_database, other, "m", 1)
     assert report.updated_at is not None
-    assert abs((datetime.now(UTC) - report.updated_at).total_seconds()) < PATIENCE_SECONDS
+    assert abs((datetime.now(UTC) - report.updated_at).total_seconds()) < 60
     for name, number in (("m", 2), ("x", 1)):
         with pytest.raises((UnknownVersion, UnknownModel)):
             read_inputs(database, one, name, number)

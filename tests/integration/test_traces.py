@@ -3,7 +3,6 @@
 import json
 import re
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,13 +13,13 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from tests.patience import until
 from tests.processes import Service, linux_only, running
 
 pytestmark = linux_only
 
 TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SMALL = {"network": {"hidden_layers": 1, "units": 8}, "training": {"epochs": 3}}
-PATIENCE_SECONDS = 60
 NATIVE = re.compile(r"WARNING: All log messages before absl|[IWE]\d{4} |\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWE] ")
 """What the native code of TensorFlow writes, past all of Python's logging."""
 
@@ -37,10 +36,7 @@ class Collector:
         return {span.name: span for _, span in list(self.spans) if span.trace_id.hex() == trace_id}
 
     def wait_for(self, trace_id: str, *names: str) -> dict[str, Any]:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not set(names) <= self.of(trace_id).keys():
-            assert time.monotonic() < deadline, (self.of(trace_id).keys(), names)
-            time.sleep(0.05)
+        until(lambda: set(names) <= self.of(trace_id).keys(), told=lambda: (self.of(trace_id).keys(), names))
         return self.of(trace_id)
 
 
@@ -146,10 +142,7 @@ def test_hostile_parent_begins_a_trace_of_its_own(service: Service, collector: C
     }
     headers = [(b"traceparent", hostile.encode("latin-1"))]
     assert service.client.get("/jobs/none", headers=headers).status_code == 404
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not any(span.trace_id not in before for _, span in collector.spans if span.name == "GET /jobs/{job_id}"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: any(span.trace_id not in before for _, span in collector.spans if span.name == "GET /jobs/{job_id}"))
 
 
 def test_every_line_of_every_log_is_one_object_that_says_what_it_belongs_to(service: Service, job: str) -> None:

@@ -1,8 +1,7 @@
 """What the threads of a process say of a database that lacks something, or does not answer: each thing once."""
 
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -15,12 +14,12 @@ from service.sweeper import Sweeper
 from service.use_cases.key_ring import KeyRing
 from service.use_cases.serving import Serving
 from service.webhook_sender import WebhookSender
+from tests.patience import until
 from workers.trainer import Claims
 
 UNMIGRATED = "the database lacks what this version needs; run: selfnorm migrate"
 MIGRATED = "the database has what this version needs"
 TABLES = ("jobs", "webhook_deliveries", "model_aliases", "api_keys")
-MOST_SECONDS = 30
 
 
 def test_threads_that_meet_an_unmigrated_database_say_once_what_to_run_and_once_that_it_is_well(
@@ -114,11 +113,3 @@ def met_by(caplog: pytest.LogCaptureFixture) -> set[str]:
     """Return which threads have met it, as they said, if only for whoever debugs."""
     found = [record.getMessage() for record in caplog.records if UNMIGRATED in record.getMessage()]
     return {text.partition(" (the ")[2].partition(":")[0] for text in found}
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    for _ in range(MOST_SECONDS * 10):
-        if is_so():
-            return
-        time.sleep(0.1)
-    raise AssertionError("it did not come to be so")

@@ -10,7 +10,7 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -32,13 +32,11 @@ from service.tables.request import ImportRequest
 from service.use_cases.datasets import add_dataset, change_dataset
 from service.use_cases.jobs import submit_job
 from tests.api_process import ApiProcess, api_process
+from tests.patience import PATIENCE_SECONDS, until
 from tests.processes import alive, descendants, linux_only
 from tests.stopwatch import stopwatch
 
-pytestmark = [
-    linux_only,
-    pytest.mark.timeout(600),
-]
+pytestmark = linux_only
 
 CSV_TYPE = {"Content-Type": "text/csv"}
 MEGABYTE = 1 << 20
@@ -51,13 +49,6 @@ def api(stocked_sqlite: Path, tmp_path: Path) -> Iterator[ApiProcess]:
     shutil.copy(stocked_sqlite, database)
     with api_process(database, tmp_path) as running:
         yield running
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"still not so after {seconds} s"
-        time.sleep(0.02)
 
 
 def csv_of(rows: int) -> bytes:
@@ -82,11 +73,11 @@ def open_upload(api: ApiProcess, kind: str, length: int) -> socket.socket:
 def test_upload_that_is_cut_off_leaves_nothing(api: ApiProcess, kind: str, start: bytes, ending: str) -> None:
     connection = open_upload(api, kind, 50 * MEGABYTE)
     connection.sendall(start + b"1,2\n" * (2 * MEGABYTE))
-    wait_until(api.open_temporary_files)
+    until(api.open_temporary_files)
     if ending == "reset":
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
-    wait_until(lambda: not api.open_temporary_files())
+    until(lambda: not api.open_temporary_files())
     assert list(api.temporary.iterdir()) == []
     assert uploads(api) == []
     assert api.importers() == []
@@ -102,12 +93,12 @@ def test_killed_process_leaves_nothing(stocked_sqlite: Path, tmp_path: Path, mom
         if moment == "upload":
             connection = open_upload(api, "text/csv", 50 * MEGABYTE)
             connection.sendall(b"a,b\n" + b"1,2\n" * (2 * MEGABYTE))
-            wait_until(api.open_temporary_files)
+            until(api.open_temporary_files)
         else:
             content = csv_of(1_500_000)
             connection = open_upload(api, "text/csv", len(content))
             connection.sendall(content)
-            wait_until(api.importers)
+            until(api.importers)
         below = descendants(api.pid)
         os.kill(api.pid, signal.SIGKILL)
         connection.close()
@@ -125,16 +116,16 @@ def test_process_that_is_asked_to_end_does_not_wait_for_an_import(api: ApiProces
     half_sent.sendall(content)
     whole = open_upload(api, "text/csv", len(content))
     whole.sendall(content[:-1])
-    wait_until(lambda: len(api.importers()) == 2)  # each waits for the rest of its file
+    until(lambda: len(api.importers()) == 2)  # each waits for the rest of its file
     importers = api.importers()
     try:
         for importer in importers:
             os.kill(importer, signal.SIGSTOP)  # an import that takes as long as it may
         whole.sendall(content[-1:])
         # Two uploads, the logs of two importers, and the table that one of them is to write: it has been asked.
-        wait_until(lambda: len(api.open_temporary_files()) == 5)
+        until(lambda: len(api.open_temporary_files()) == 5)
         api.process.send_signal(signal.SIGTERM)
-        api.process.wait(60)
+        api.process.wait(PATIENCE_SECONDS)
         for connection in (half_sent, whole):
             assert connection.recv(100).startswith(b"HTTP/1.1 503")
             connection.close()
@@ -177,7 +168,7 @@ def test_slow_import_holds_up_nobody(api: ApiProcess) -> None:
     waits: list[float] = []
 
     def watch() -> None:
-        with httpx.Client(base_url=api.client.base_url, timeout=30) as client:
+        with httpx.Client(base_url=api.client.base_url, timeout=PATIENCE_SECONDS) as client:
             while not done.is_set():
                 started = time.monotonic()
                 assert client.get("/healthz").status_code == 200
@@ -256,7 +247,7 @@ def test_curl_uploads_as_the_reference_says(api: ApiProcess, tmp_path: Path) -> 
             capture_output=True,
             text=True,
             check=True,
-            timeout=120,
+            timeout=PATIENCE_SECONDS,
         )
         assert done.stdout == "201", done
     body, form = uploads(api)

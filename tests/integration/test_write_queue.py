@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from service.storage.database import Connection, Database
 from service.storage.faults import DATABASE_DOWN, DatabaseDown
 from service.storage.write_queue import MOST_TOGETHER
+from tests.patience import until
 
 THREADS = 16
 
@@ -50,11 +51,9 @@ def commits(database: Database) -> Iterator[list[float]]:
 
 
 def wait_until_in_line(database: Database, count: int) -> None:
-    assert database._queue is not None
-    deadline = time.monotonic() + 60
-    while len(database._queue._waiting) < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    queue = database._queue
+    assert queue is not None
+    until(lambda: len(queue._waiting) >= count)
 
 
 def together(database: Database, tasks: list[tuple[str, bool]], *, alone: bool = False) -> list[BaseException | None]:

@@ -17,6 +17,7 @@ from service.storage.database import Connection, Database, database_time
 from service.storage.tables import jobs as job_table
 from service.tables.importer import ImportRequest, import_table
 from tests.factories import stored_job
+from tests.patience import PATIENCE_SECONDS, until
 from tests.stopwatch import stopwatch
 from workers import attempt
 
@@ -38,13 +39,6 @@ def run(database: Database, job_id: str = "job-1", datasets_dir: Path | None = N
         attempt.run(everybodys, claim, datasets_dir, **options)
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"still not so after {seconds} s"
-        time.sleep(0.02)
-
-
 def start(database: Database, job_id: str = "job-1", **options: Any) -> threading.Thread:
     """Start an attempt in a thread."""
     thread = threading.Thread(target=run, args=(database, job_id), kwargs=options)
@@ -61,11 +55,11 @@ def run_beside(database: Database, job_id: str = "job-1", **options: Any) -> thr
         found = newest(database, job_id)
         return found is not None and (before is None or found.epoch > before.epoch)
 
-    wait_until(is_further)
+    until(is_further)
     return thread
 
 
-def finish(thread: threading.Thread, seconds: float = 60) -> None:
+def finish(thread: threading.Thread, seconds: float = PATIENCE_SECONDS) -> None:
     thread.join(seconds)
     assert not thread.is_alive()
 

@@ -18,6 +18,7 @@ from service.domain.limits import RESIDENT_BYTES, Limits
 from service.domain.spec import JobSpec
 from service.domain.table import Table
 from tests.factories import make_dataset
+from tests.patience import PATIENCE_SECONDS
 from workers.epochs import ChunkEnd, EpochEnd
 from workers.monitor import Look
 from workers.state import TrainingState
@@ -215,6 +216,6 @@ def start_python(script: str, *arguments: str, **environment: str) -> "subproces
 
 def output_of(process: "subprocess.Popen[str]") -> str:
     """Wait for a script and return the last line that it printed."""
-    said, errors = process.communicate(timeout=240)
+    said, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0, errors[-4000:]
     return said.splitlines()[-1]

@@ -19,8 +19,9 @@ from service.storage.tables import blobs
 from service.storage.tables import checkpoints as checkpoint_table
 from service.use_cases.datasets import add_builtin_datasets
 from tests.factories import stored_job
+from tests.patience import until
 from tests.servers import PostgresqlServer, postgresql_server
-from tests.training.attempts import ENDLESS, ask, epochs_of, finish, read, run_beside, start, told, wait_until
+from tests.training.attempts import ENDLESS, ask, epochs_of, finish, read, run_beside, start, told
 
 LARGE: dict[str, Any] = {**ENDLESS, "network": {"hidden_layers": 3, "units": 64}}
 """Its state takes many pages."""
@@ -135,7 +136,7 @@ def train_until(database: Database, condition: Callable[[], object]) -> None:
     """Let another attempt train until something is so, then cancel its job."""
     thread = start(database)
     try:
-        wait_until(condition, 120)
+        until(condition)
     finally:
         ask(database, jobs.request_cancel)
         finish(thread, 120)

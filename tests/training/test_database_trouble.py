@@ -17,6 +17,7 @@ from service.storage import blobs, jobs
 from service.storage.database import Connection, Database
 from service.storage.faults import STATEMENT_REFUSED, is_damaged, is_full
 from tests.factories import stored_job
+from tests.patience import until
 from tests.training.attempts import (
     ENDLESS,
     SMALL,
@@ -30,7 +31,6 @@ from tests.training.attempts import (
     run_beside,
     start,
     told,
-    wait_until,
 )
 from tests.training.support import PLATEAU_AND_SAMPLE_WEIGHTS, case
 from workers import attempt
@@ -79,7 +79,7 @@ def test_cancel_is_heard_while_nothing_can_be_written(database: Database) -> Non
     stored_job(database, **SMALL)
     left = break_writes(database, 1000)
     thread = start(database)
-    wait_until(lambda: left[0] < 998)
+    until(lambda: left[0] < 998)
     with promised():
         ask(database, jobs.request_cancel)
         finish(thread)
@@ -111,7 +111,7 @@ def test_lease_is_renewed_again_after_the_database_was_down(database: Database) 
     event.listen(database.engine, "before_cursor_execute", before_execute)
     with Lease(database, held) as lease:
         began = lease.renewed_at
-        wait_until(lambda: lease.renewed_at > began)
+        until(lambda: lease.renewed_at > began)
         lease.check()
     assert left == [0]
     assert read(database).state == JobState.RUNNING
@@ -187,7 +187,7 @@ def test_job_waits_for_room_on_the_disk(sqlite_database: Database, caplog: pytes
     event.listen(sqlite_database.engine, "checkout", limit)
     thread = threading.Thread(target=attempt.run, args=(sqlite_database, held, None))
     thread.start()
-    wait_until(lambda: sum("disk is full" in said.message for said in caplog.records) >= 3)
+    until(lambda: sum("disk is full" in said.message for said in caplog.records) >= 3)
     assert read(sqlite_database).state == JobState.RUNNING
     pages = 4294967294
     finish(thread)

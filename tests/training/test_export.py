@@ -50,7 +50,6 @@ for folder in sys.argv[1:]:
     numpy.save(f"{folder}/answers.npy", answers)
 assert not {"service", "workers"} & {name.partition(".")[0] for name in sys.modules}
 """
-pytestmark = pytest.mark.timeout(900)  # six trainings, of which four compile code of their own, and two processes
 TRAINING = {"epochs": 4, "test_fraction": 0.2}
 SNN = {"kind": "snn", "hidden_layers": 2, "units": 16, "dropout": 0.1}
 MLP = {"kind": "mlp", "hidden_layers": 2, "units": 16, "dropout": 0.2, "normalization": "batch", "activation": "relu"}

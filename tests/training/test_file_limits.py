@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+from tests.patience import PATIENCE_SECONDS
 from tests.processes import linux_only
 
 pytestmark = linux_only
@@ -41,7 +42,7 @@ except OSError as error:
 
 def said(script: str, most: int | None = 1_024_000) -> str:
     command = [sys.executable, "-c", LIMITED.format(bytes=most) + script]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS).stdout.strip()
 
 
 def test_file_may_be_as_large_as_the_limit_and_not_a_byte_larger() -> None:

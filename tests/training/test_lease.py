@@ -18,6 +18,7 @@ from service.storage.database import Connection, Database, database_time
 from service.storage.pages import PageRequest
 from service.storage.tables import jobs as job_table
 from tests.factories import stored_job
+from tests.patience import until
 from tests.training.attempts import (
     ENDLESS,
     SMALL,
@@ -31,7 +32,6 @@ from tests.training.attempts import (
     run_beside,
     start,
     told,
-    wait_until,
 )
 from workers import attempt, background, forms
 from workers.lease import CANCEL_LOOKS, LOOK_SECONDS, Cancelled, Lease, Leaving
@@ -81,7 +81,7 @@ def slow_folder(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
     assert background.is_working()
     os.close(os.open(pipe, os.O_WRONLY))
-    wait_until(lambda: not background.is_working())
+    until(lambda: not background.is_working())
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def stuck_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]
     monkeypatch.setattr(forms, "make_engine", hang)
     yield has_begun
     is_over.set()
-    wait_until(lambda: not background.is_working())
+    until(lambda: not background.is_working())
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_word_is_heard_within_5_seconds_while_the_table_is_read(
 ) -> None:
     stored_job(database, dataset="fashion_mnist", **SMALL)
     thread = start(database, datasets_dir=slow_folder)
-    wait_until(background.is_working)
+    until(background.is_working)
     with promised():
         ask(database, request_to)
         finish(thread)
@@ -119,7 +119,7 @@ def test_stopping_worker_does_not_wait_for_a_table(sqlite_database: Database, sl
     stored_job(sqlite_database, dataset="fashion_mnist", **SMALL)
     stopping = threading.Event()
     thread = start(sqlite_database, datasets_dir=slow_folder, stopping=stopping)
-    wait_until(background.is_working)
+    until(background.is_working)
     with promised():
         stopping.set()
         finish(thread)
@@ -132,7 +132,7 @@ def test_cancelled_training_that_hears_nothing_is_abandoned(database: Database) 
         asked = time.monotonic()
         with promised():
             ask(database, jobs.request_cancel)
-            wait_until(lambda: said)
+            until(lambda: said)
         assert time.monotonic() - asked > CANCEL_LOOKS * LOOK_SECONDS
         assert read(database).state == JobState.CANCELLED
     assert said == ["job job-1 was cancelled while nothing could interrupt it"]
@@ -143,7 +143,7 @@ def test_training_that_has_heard_of_its_cancel_is_waited_for(sqlite_database: Da
     with Lease(sqlite_database, claimed(sqlite_database), abandon=said.append, look_seconds=QUICK) as lease:
         ask(sqlite_database, jobs.request_cancel)
         with pytest.raises(Cancelled):
-            wait_until(lease.check, 10)
+            until(lease.check)
         time.sleep((CANCEL_LOOKS + 3) * QUICK)
     assert (said, read(sqlite_database).state) == ([], JobState.CANCELLING)
 
@@ -153,9 +153,9 @@ def test_cancel_of_a_job_that_cannot_be_stored_to_be_paused_is_heard(sqlite_data
     with Lease(sqlite_database, claimed(sqlite_database), abandon=said.append, look_seconds=QUICK) as lease:
         ask(sqlite_database, jobs.request_pause)
         with pytest.raises(Leaving):
-            wait_until(lease.check, 10)
+            until(lease.check)
         ask(sqlite_database, jobs.request_cancel)  # while the training waits for room on the disk
-        wait_until(lambda: said, 10)
+        until(lambda: said)
     assert read(sqlite_database).state == JobState.CANCELLED
 
 
@@ -163,12 +163,12 @@ def test_training_that_stands_still_is_abandoned(database: Database) -> None:
     said: list[str] = []
     began = time.monotonic()
     with Lease(database, claimed(database), abandon=said.append, look_seconds=QUICK, stall_looks=1) as lease:
-        wait_until(lambda: said)
+        until(lambda: said)
         assert time.monotonic() - began > QUICK
         job = read(database)
         assert (job.state, losses_of(database)) == (JobState.QUEUED, 1)
         assert told(database, EventKind.STALLED) == [{"attempt": 1}]
-        wait_until(lambda: is_lost(lease), 10)
+        until(lambda: is_lost(lease))
     assert said[0].startswith("job job-1 stood still for ")
 
 
@@ -188,7 +188,7 @@ def test_training_that_stands_still_after_it_has_moved_is_abandoned(sqlite_datab
             time.sleep(QUICK / 10)
             lease.check()
         assert said == []
-        wait_until(lambda: said, 10)
+        until(lambda: said)
     assert told(sqlite_database, EventKind.STALLED) == [{"attempt": 1}]
 
 
@@ -227,7 +227,7 @@ def test_training_that_does_not_hear_that_another_worker_has_its_job_is_abandone
     before = read(database)
     began = time.monotonic()
     with Lease(database, held, abandon=said.append, look_seconds=QUICK, **options):
-        wait_until(lambda: said)
+        until(lambda: said)
         assert time.monotonic() - began > 2 * QUICK
     assert said[0] == f"job job-1 {reason}"
     assert read(database) == before
@@ -241,7 +241,7 @@ def was_renewed_since(moment: float, lease: Lease, say: Callable[[], object]) ->
 def wait_for_looks(lease: Lease, say: Callable[[], object]) -> None:
     """Say something again and again until the lease was renewed twice; meanwhile there are many looks."""
     for _ in range(2):
-        wait_until(partial(was_renewed_since, lease.renewed_at, lease, say))
+        until(partial(was_renewed_since, lease.renewed_at, lease, say))
 
 
 def test_training_that_only_waits_is_given_more_time_and_is_abandoned_all_the_same(database: Database) -> None:
@@ -249,7 +249,7 @@ def test_training_that_only_waits_is_given_more_time_and_is_abandoned_all_the_sa
     wait: dict[str, Any] = {"is_waiting": lambda: True, "stall_looks": 1, "wait_looks": 8}
     began = time.monotonic()
     with Lease(database, claimed(database), abandon=said.append, look_seconds=QUICK, **wait) as lease:
-        wait_until(lambda: is_lost(lease))
+        until(lambda: is_lost(lease))
         assert time.monotonic() - began > 8 * QUICK
     assert said[0].startswith("job job-1 stood still for ")
     assert (read(database).state, losses_of(database)) == (JobState.QUEUED, 1)
@@ -267,7 +267,7 @@ def test_wait_that_is_over_is_neither_silence_nor_usual(sqlite_database: Databas
         waits[0] = False
         lease.check()
         assert said == []
-        wait_until(lambda: said)
+        until(lambda: said)
     assert said[0] == "job job-1 stood still for 1 s"
 
 
@@ -287,7 +287,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def check_stalled(database: Database, said: list[str], thread: threading.Thread) -> None:
-    wait_until(lambda: said)
+    until(lambda: said)
     finish(thread, 60)
     assert said[0].startswith("job job-1 stood still for ")
     assert (read(database).state, losses_of(database)) == (JobState.QUEUED, 1)
@@ -319,7 +319,7 @@ def test_compiling_that_a_cancel_has_left_behind_is_known(
     """For the next network would wait for it, though other workers may be idle."""
     stored_job(sqlite_database, **UNCOMPILED)
     thread = start(sqlite_database)
-    wait_until(stuck_compiler.is_set)
+    until(stuck_compiler.is_set)
     ask(sqlite_database, jobs.request_cancel)
     finish(thread, 60)
     assert read(sqlite_database).state == JobState.CANCELLED

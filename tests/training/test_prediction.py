@@ -24,8 +24,9 @@ from service.tables import parquet
 from service.use_cases.serving import Serving
 from tests.asking import predict
 from tests.factories import stored_job
+from tests.patience import until
 from tests.predictions import read, register, result_table, store_numbers, store_table, submit
-from tests.training.attempts import add_table, ask, finish, losses_of, lost, run, start, told, wait_until
+from tests.training.attempts import add_table, ask, finish, losses_of, lost, run, start, told
 from tests.training.support import output_of, start_python
 from tests.training.test_database_trouble import break_writes
 from workers.lease import Cancelled, Lease, Leaving
@@ -85,7 +86,7 @@ def interrupted(database: Database, count: int = 2) -> None:
 
     thread = threading.Thread(target=attempt)
     thread.start()
-    wait_until(lambda: len(parts(database)) >= count)
+    until(lambda: len(parts(database)) >= count)
     lost(database)
     finish(thread)
     assert read(database).state is JobState.QUEUED
@@ -339,7 +340,7 @@ def test_cancel_is_heard_in_the_middle(database: Database) -> None:
     store_numbers(database, HEAVY_ROWS)
     submit(database)
     thread = start(database, "p1")
-    wait_until(lambda: (read(database).fraction or 0) > 0)
+    until(lambda: (read(database).fraction or 0) > 0)
     ask(database, predictions.request_cancel, "p1")
     finish(thread)
     found = read(database)

@@ -26,6 +26,7 @@ from service.domain.errors import InvalidTable
 from service.domain.limits import TableLimits
 from service.tables import parquet
 from service.tables.importer import ImportRequest, import_table
+from tests.patience import until
 from tests.stopwatch import stopwatch
 from tests.unit.uploads import upload
 
@@ -142,7 +143,7 @@ class TestLimits:
         (child,) = wait_for_children(parent.pid)
         parent.kill()
         parent.wait()
-        wait_until(lambda: not is_running(child))
+        until(lambda: not is_running(child))
 
     def test_no_process_no_file_and_no_thread_is_left(self) -> None:
         imported(SMALL)
@@ -150,7 +151,7 @@ class TestLimits:
         files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
         imported(SMALL)
         refusal(b"")
-        wait_until(lambda: threading.active_count() <= threads)
+        until(lambda: threading.active_count() <= threads)
         assert len(os.listdir("/proc/self/fd")) <= files
         assert children_of(os.getpid()) == []
 
@@ -247,21 +248,10 @@ def children_of(parent: int) -> list[int]:
 
 
 def wait_for_children(parent: int) -> list[int]:
-    deadline = time.monotonic() + 60
-    while not (found := children_of(parent)):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return found
+    return until(lambda: children_of(parent))
 
 
 def is_running(process: int) -> bool:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
-
-
-def wait_until(holds: Any) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
