@@ -1,4 +1,4 @@
-"""A full disk in the middle of a training; that it can be any disk is what ``test_guarantees.py`` looks at."""
+"""A full disk in the middle of a training; that it can be any disk is what ``test_service_guarantees.py`` looks at."""
 
 from contextlib import closing
 

@@ -80,10 +80,6 @@ def parts(api: ApiProcess) -> list[int]:
     return sorted(pid for pid, command in descendants(api.pid).items() if "service.server" in command)
 
 
-def wait_for_both(api: ApiProcess) -> None:
-    until(lambda: api.log().count("Application startup complete") >= 2)
-
-
 def server_of(connection: RawConnection) -> str:
     """Tell which process answers a connection: the ids of its short answers begin alike."""
     connection.ask(ROW)  # the first one may have to load the model
@@ -100,6 +96,12 @@ def one_to_each(api: ApiProcess, stack: ExitStack) -> list[RawConnection]:
     found: dict[str, RawConnection] = {}
     until(lambda: len(_connect(api, stack, found)) == 2)
     return list(found.values())
+
+
+def wait_for_both(api: ApiProcess) -> None:
+    """Return when both are handed connections, which is a moment after they say that they have started."""
+    with ExitStack() as stack:
+        one_to_each(api, stack)
 
 
 def _connect(api: ApiProcess, stack: ExitStack, found: dict[str, RawConnection]) -> dict[str, RawConnection]:
