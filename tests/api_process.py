@@ -2,11 +2,12 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from tests.processes import descendants
 from tests.servers import free_port
 
 STOP_TIMEOUT_SECONDS = 30
+END_SECONDS = 20
+"""What the service promises from the signal to its end."""
 
 
 @dataclass
@@ -69,6 +72,21 @@ def memory_of(pid: int, field: str) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), 0)
+
+
+def holds(pid: int, client: socket.socket) -> bool:
+    """Whether a process has the other end of a connection."""
+    here, there = client.getsockname()[1], client.getpeername()[1]
+    ends = set()
+    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        words = line.split()
+        if [words[1][-4:], words[2][-4:]] == [f"{there:04X}", f"{here:04X}"]:
+            ends.add(f"socket:[{words[9]}]")
+    held = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            held.add(os.readlink(link))
+    return bool(ends & held)
 
 
 @contextmanager

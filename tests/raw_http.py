@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.patience import PATIENCE_SECONDS
+TIMEOUT_SECONDS = 60
+"""So long a connection waits for its next bytes; who promises to end slow ones does it in less."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class RawConnection:
     """One connection to a server on this machine."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS)
+        self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_SECONDS)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._file = self.socket.makefile("rb")
 

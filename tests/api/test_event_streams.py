@@ -1,6 +1,7 @@
 """What happened to a job, as a stream that nothing is lost from."""
 
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -32,8 +33,9 @@ from tests.api.event_streams import (
     tell,
 )
 from tests.api.support import problem
-from tests.api_process import api_process
+from tests.api_process import END_SECONDS, api_process
 from tests.patience import PATIENCE_SECONDS, until
+from tests.stopwatch import stopwatch
 
 WRITERS = 8
 EVENTS_EACH = 50
@@ -264,15 +266,17 @@ def test_stream_of_a_process_that_ends_goes_on_at_another(
     for folder in folders:
         folder.mkdir()
     environment = {"SELFNORM_DATABASE_URL": database_url}
-    with api_process(tmp_path, folders[0], **environment) as first:
+    with api_process(tmp_path, folders[0], **environment) as first, stopwatch() as watch:
         with stream(first.client, job_id) as found:
             assert next(items(found))["id"] == 1
             tell(database, job_id, 3)
             assert [item["id"] for item in islice(items(found), 3)] == [2, 3, 4]
             before = len(first.log())
+            asked = time.monotonic()
             first.process.send_signal(signal.SIGTERM)
             assert list(found) == []
         assert first.process.wait(PATIENCE_SECONDS) == -signal.SIGTERM
+        assert watch.elapsed(asked) < END_SECONDS
         assert "ERROR" not in first.log()[before:]
     with api_process(tmp_path, folders[1], **environment) as second, stream(second.client, job_id, after=4) as found:
         tell(database, job_id, 1)

@@ -20,7 +20,6 @@ from tests.patience import until
 NOWHERE = "redis://127.0.0.1:1/0"
 DAY = 86_400
 """No test meets the end of a period, but once a day."""
-PATIENCE_SECONDS = 30
 
 
 @contextmanager

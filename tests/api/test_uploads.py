@@ -1,7 +1,6 @@
 """Every way in which a table can come in over HTTP, and every way in which it cannot."""
 
 import io
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,6 +19,7 @@ from service.storage.database import Database
 from service.storage.tables import blobs
 from service.task_queue import Doorbell
 from tests.api.support import problem
+from tests.patience import until
 
 ROWS = [{"a": i * 2, "b": i % 7 + 0.5, "c": "xyz"[i % 3]} for i in range(40)]
 CSV = "a,b,c\n" + "".join(f"{row['a']},{row['b']},{row['c']}\n" for row in ROWS)
@@ -328,9 +328,7 @@ def test_uploads_wait_their_turn_and_too_many_are_turned_away(services: Services
         waiting = [
             pool.submit(client.post, "/datasets", content=CONTENT["csv"], headers=CSV_TYPE) for _ in range(MAX_WAITING)
         ]
-        enough = threading.Event()
-        while imports.running.statistics().tasks_waiting < MAX_WAITING:
-            assert not enough.wait(0.01)
+        until(lambda: imports.running.statistics().tasks_waiting == MAX_WAITING)
         turned_away = client.post("/datasets", content=CONTENT["csv"], headers=CSV_TYPE)
         problem(turned_away, 503)
         assert int(turned_away.headers["retry-after"]) > 0

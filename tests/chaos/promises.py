@@ -22,8 +22,6 @@ def on(kind: Kind) -> pytest.MarkDecorator:
 ON_SQLITE = pytest.mark.parametrize("shared_site", ["sqlite"], indirect=True)
 """For promises that the database has no part in."""
 
-START_SECONDS = 45
-"""A job whose worker was killed goes on by itself within so long."""
 HEARD_SECONDS = 90
 """A worker that does not hear its messages ends within a minute, and is started again."""
 JSON = {"Content-Type": "application/json"}
@@ -45,8 +43,7 @@ def spec(model: str, dataset: str = "digits", *, epochs: int, seed: int = 0, **n
 
 
 LONG = spec("long", epochs=300)
-LONG_WITH_DROPOUT = spec("dropout", epochs=250, dropout=0.1)
-"""They take six seconds, and store a checkpoint a second."""
+"""It takes six seconds, and stores a checkpoint a second."""
 SHORT = spec("short", epochs=2)
 
 

@@ -1,4 +1,4 @@
-"""What survives the death and the sleep of workers (``docs/jobs.md``), with real processes, on PostgreSQL.
+"""What survives the death and the sleep of workers (``docs/jobs.md``), with real processes.
 
 The numbers are those of the promises; the others are tested in ``test_service_guarantees.py``. Whatever is drawn comes
 from ``SEED``, which ``CHAOS_SEED`` changes.
@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from service.domain.jobs import EventKind, JobState
 from service.task_queue import TRAIN_TASK, create_celery
 from tests.chaos.conftest import Site, Spec
-from tests.chaos.promises import HEARD_SECONDS, LONG, LONG_WITH_DROPOUT, SEED, SHORT, START_SECONDS, kill, on, spec
+from tests.chaos.promises import HEARD_SECONDS, LONG, SEED, SHORT, kill, on, spec
 from tests.chaos.proxy import HOST
 from tests.patience import PATIENCE_SECONDS
 from tests.processes import linux_only
@@ -26,12 +26,15 @@ logger = logging.getLogger(__name__)
 
 pytestmark = linux_only
 
+START_SECONDS = 45
+"""A job whose worker was killed goes on by itself within so long."""
 LOST_SECONDS = 30
 """So much work a kill costs at most; it is less where epochs are short: 100 times what storing a checkpoint takes."""
 LONGEST_LEASE_SECONDS = 55
 """A lease of more than a minute is taken for a fault of the clock."""
 STOP_SECONDS = 30
 
+LONG_WITH_DROPOUT = spec("dropout", epochs=250, dropout=0.1)
 WEIGHTS: dict[str, str] = {}
 """The hash of the weights that a spec gives when nothing happens to its job."""
 

@@ -26,12 +26,12 @@ from tests import served
 from tests.api.owned_things import Things
 from tests.api.support import claimed
 from tests.factories import measured, progress, saved_state, stored_job
-from tests.patience import PATIENCE_SECONDS
 
 OF_EACH = 3
 KINDS = ("dataset", "model", "job", "prediction", "comparison", "webhook", "delivery", "tag")
 STATES = ("queued", "running", "paused", "cancelling", "cancelled", "succeeded")
 ALIAS = "production"
+ANSWER_SECONDS = 30.0
 LIMITS = Limits(max_parameters=200_000, max_cells=200_000, max_memory_bytes=2**30, max_training_seconds=3600.0)
 """Small, for a probe runs the network that is asked for."""
 
@@ -55,7 +55,7 @@ def world(*, authentication: bool, **bounds: Any) -> Iterator[World]:
     """
     with (
         tempfile.TemporaryDirectory(prefix="selfnorm-world-") as folder,
-        mock.patch.object(watch, "ANSWER_SECONDS", PATIENCE_SECONDS),
+        mock.patch.object(watch, "ANSWER_SECONDS", ANSWER_SECONDS),
     ):
         database = Database(f"sqlite:///{Path(folder, 'selfnorm.db')}")
         schema.upgrade(database)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -20,17 +21,16 @@ import pytest
 from service.domain.owners import DEFAULT_OWNER
 from service.storage import aliases
 from service.storage.database import Database
-from tests.api_process import ApiProcess, api_process, memory_of
+from tests.api_process import END_SECONDS, ApiProcess, api_process, holds, memory_of
 from tests.patience import PATIENCE_SECONDS, until
 from tests.processes import alive, descendants, linux_only
 from tests.raw_http import RawConnection, connected, prediction
 from tests.served import SLOW_ROWS, numbers, register, slow
+from tests.stopwatch import stopwatch
 
 pytestmark = linux_only
 
 PLAIN: dict[str, Any] = {"network": {"kind": "mlp"}}
-END_SECONDS = 20
-"""What the service promises from the signal to its end."""
 TWO = {"SELFNORM_API_PROCESSES": "2"}
 ROW = prediction({"model": "numbers", "instances": [[1, 2]]})
 SLOW = prediction({"model": "slow", "instances": [[1]] * SLOW_ROWS})
@@ -100,6 +100,7 @@ def one_to_each(api: ApiProcess, stack: ExitStack) -> list[RawConnection]:
 
 def wait_for_both(api: ApiProcess) -> None:
     """Return when both are handed connections, which is a moment after they say that they have started."""
+    until(lambda: api.log().count("Application startup complete") >= 2)
     with ExitStack() as stack:
         one_to_each(api, stack)
 
@@ -261,28 +262,13 @@ def test_process_that_is_told_to_end_hands_nobody_a_connection_that_waits(api: A
         for opened in both:
             opened.ask(SLOW)
         both[0].send(SLOW, SLOW, SLOW)
-        ending = next(pid for pid in parts(api) if _has_connection(pid, both[0]))
+        ending = next(pid for pid in parts(api) if holds(pid, both[0].socket))
         os.kill(ending, signal.SIGTERM)
         for _ in range(20):
             assert stack.enter_context(connected(api.port)).ask(ROW).status == 200
         assert both[0].read().json()["predictions"] == [1.0] * SLOW_ROWS
         assert both[1].ask(ROW).status == 200
     until(lambda: ending not in parts(api) and len(parts(api)) == 2)
-
-
-def _has_connection(pid: int, connection: RawConnection) -> bool:
-    """Whether a process holds the other end of a connection."""
-    here, there = connection.socket.getsockname()[1], connection.socket.getpeername()[1]
-    sockets = set()
-    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
-        words = line.split()
-        if [words[1][-4:], words[2][-4:]] == [f"{there:04X}", f"{here:04X}"]:
-            sockets.add(f"socket:[{words[9]}]")
-    held = set()
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(OSError):
-            held.add(os.readlink(link))
-    return bool(sockets & held)
 
 
 def test_connections_that_stay_lose_no_request_when_their_processes_are_replaced(api: ApiProcess) -> None:
@@ -331,11 +317,13 @@ def test_service_that_is_told_to_end_finishes_what_is_under_way(api: ApiProcess)
             opened.send(prediction({"model": "numbers", "instances": [[3, 4]]}))
         with connected(api.port) as other, connected(api.port) as another:
             assert [found.ask(ROW).status for found in (other, another)] == [200, 200]  # both have begun
+        watch, asked = stack.enter_context(stopwatch()), time.monotonic()
         api.process.send_signal(signal.SIGTERM)
         for opened in both:
             assert opened.read().json()["predictions"] == [1.0] * SLOW_ROWS
         assert idle.rest() == b""
-    assert api.process.wait(END_SECONDS) == 0
+        assert api.process.wait(PATIENCE_SECONDS) == 0
+        assert watch.elapsed(asked) < END_SECONDS
     assert alive(below) == []
     with pytest.raises(ConnectionRefusedError), connected(api.port):
         pass
@@ -346,14 +334,14 @@ def test_processes_end_with_the_acceptor_that_is_killed(api: ApiProcess) -> None
     below = descendants(api.pid)
     assert len(below) >= 2
     api.process.kill()
-    api.process.wait(END_SECONDS)
+    api.process.wait(PATIENCE_SECONDS)
     assert alive(below) == []
 
 
 def test_connection_for_which_there_is_no_room_ends_at_once_and_is_not_counted(api: ApiProcess) -> None:
     with ExitStack() as stack:
         both = one_to_each(api, stack)
-        full = next(pid for pid in parts(api) if _has_connection(pid, both[0]))
+        full = next(pid for pid in parts(api) if holds(pid, both[0].socket))
         before = resource.prlimit(full, resource.RLIMIT_NOFILE)
         resource.prlimit(full, resource.RLIMIT_NOFILE, (0, before[1]))
         tried = [stack.enter_context(connected(api.port)) for _ in range(16)]

@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from service.storage.database import Database, sqlite_url
 from service.use_cases import keys
 from tests.api_process import ApiProcess, api_process
 from tests.canaries import BROKER_URL, CANARY, ENVIRONMENT, spilled, sung
+from tests.patience import until
 from tests.processes import linux_only
 
 pytestmark = linux_only
@@ -85,11 +85,8 @@ def test_no_answer_holds_a_secret(told: Told) -> None:
 
 
 def test_no_log_and_no_file_holds_a_secret(told: Told) -> None:
-    deadline = time.monotonic() + 30
-    while "the broker did not take the message" not in told.api.log() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    until(lambda: "the broker did not take the message" in told.api.log())  # it tells of what it cannot reach
     log = told.api.log()
-    assert "the broker did not take the message" in log, "it tells of what it cannot reach"
     assert "/webhooks" in log, "and of requests"
     assert spilled(told.api.log_file, told.api.temporary) == []
 
@@ -124,13 +121,17 @@ def test_command_that_cannot_reach_its_database_tells_no_password(command: str, 
     with log.open("wb") as output:
         line = [sys.executable, "-m", "service.cli", command, *options]
         process = subprocess.Popen(line, env=environment, cwd=tmp_path, stdout=output, stderr=output)
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
+
+    def has_ended() -> bool:
         if command == "api" and b"database" in log.read_bytes():
             process.terminate()  # which waits for it
-        time.sleep(0.1)
-    process.kill()
-    process.wait()
+        return process.poll() is not None
+
+    try:
+        until(has_ended)
+    finally:
+        process.kill()
+        process.wait()
     said = log.read_bytes()
     assert said
     assert sung(said) == set()

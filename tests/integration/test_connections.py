@@ -11,10 +11,10 @@ from shutil import copy
 
 import pytest
 
-from tests.api_process import ApiProcess, api_process
+from tests.api_process import END_SECONDS, ApiProcess, api_process, holds
 from tests.patience import PATIENCE_SECONDS, until
 from tests.processes import linux_only
-from tests.raw_http import RawConnection, connected, prediction
+from tests.raw_http import TIMEOUT_SECONDS, RawConnection, connected, prediction
 from tests.stopwatch import stopwatch
 
 pytestmark = linux_only
@@ -142,7 +142,7 @@ def test_request_that_dribbles_is_ended(api: ApiProcess) -> None:
         with connected(api.port) as connection:
             connection.send(begun)
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                for _ in range(PATIENCE_SECONDS * 5):
+                for _ in range(TIMEOUT_SECONDS * 5):
                     connection.send(b"\r\n" if not begun else b"a")
                     time.sleep(0.2)
                 raise AssertionError("it was never ended")
@@ -177,9 +177,9 @@ def slow_reader(port: int) -> socket.socket:
 
 
 def test_client_that_does_not_take_its_answer_is_closed(api: ApiProcess) -> None:
-    before = open_files(api)
     reader = slow_reader(api.port)
-    until(lambda: open_files(api) <= before, every=0.2)
+    until(lambda: holds(api.pid, reader))
+    until(lambda: not holds(api.pid, reader), TIMEOUT_SECONDS)
     reader.close()
 
 
@@ -226,6 +226,6 @@ def test_half_open_connections_do_not_hold_up_the_end(stocked_sqlite: Path, tmp_
             asked = time.monotonic()
             running.process.send_signal(signal.SIGTERM)
             assert running.process.wait(PATIENCE_SECONDS) == -signal.SIGTERM
-            assert watch.elapsed(asked) < 20, running.log()
+            assert watch.elapsed(asked) < END_SECONDS, running.log()
         for connection in connections:
             connection.close()

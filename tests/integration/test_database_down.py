@@ -26,7 +26,7 @@ from service.storage.database import Database
 from service.storage.faults import DATABASE_DOWN
 from service.use_cases.datasets import add_builtin_datasets
 from tests.api.support import register_model
-from tests.api_process import ApiProcess, api_process
+from tests.api_process import END_SECONDS, ApiProcess, api_process
 from tests.patience import until
 from tests.processes import linux_only
 from tests.servers import PostgresqlServer, postgresql_server
@@ -46,7 +46,6 @@ NOTICED_SECONDS = 1.5
 SERVED_SECONDS = 1.0
 TRIES = 3
 """A service that answers late does so each time; a machine that had other things to do for a moment does not."""
-END_SECONDS = 20
 HALF_OPEN = 50
 PREDICT = json.dumps({"model": "m", "instances": [[0.1, 0.2], [1e-300, 3.0], [12345.678, -0.0]]}).encode()
 JSON = {"Content-Type": "application/json"}

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from service.processes import locked
-from tests.patience import PATIENCE_SECONDS, until
-from tests.processes import alive, descendants, linux_only
+from tests.patience import until
+from tests.processes import STOP_TIMEOUT_SECONDS, alive, descendants, linux_only
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "service.cli", "demo"]
@@ -47,5 +47,5 @@ def test_demo_that_is_ended_leaves_no_process(tmp_path: Path) -> None:
     until(lambda: any("workers" in command for command in descendants(demo.pid).values()))
     below = descendants(demo.pid)
     demo.send_signal(signal.SIGTERM)
-    demo.wait(PATIENCE_SECONDS)
+    demo.wait(STOP_TIMEOUT_SECONDS)
     assert alive(below) == []

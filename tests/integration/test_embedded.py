@@ -18,7 +18,17 @@ import pytest
 from service.embedded import running_on
 from service.processes import FIRST_PAUSE_SECONDS, LOCK_NAME, CannotStart, Child, locked
 from tests.patience import PATIENCE_SECONDS, until
-from tests.processes import Service, alive, canonical, command, descendants, linux_only, rows_of, running
+from tests.processes import (
+    STOP_TIMEOUT_SECONDS,
+    Service,
+    alive,
+    canonical,
+    command,
+    descendants,
+    linux_only,
+    rows_of,
+    running,
+)
 from tests.stopwatch import stopwatch
 
 pytestmark = linux_only
@@ -46,13 +56,13 @@ def speaking_to(output: Path, data_dir: Path) -> Iterator[Service]:
         until(lambda: process.poll() is not None or running_on(data_dir))
         found = running_on(data_dir)
         assert found is not None, f"it ended with status {process.poll()}"
-        with httpx.Client(base_url=found.address, timeout=60) as client:
+        with httpx.Client(base_url=found.address, timeout=PATIENCE_SECONDS) as client:
             yield Service(process, client, data_dir)
     finally:
         below = descendants(process.pid)
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(PATIENCE_SECONDS)
+            process.wait(STOP_TIMEOUT_SECONDS)
         finally:
             process.kill()
         assert alive(below) == []

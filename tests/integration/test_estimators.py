@@ -9,7 +9,6 @@ import pickle
 import re
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from sklearn.utils.estimator_checks import (
 )
 
 from service.client import Client, NotFound, SNNClassifier, SNNRegressor
-from tests.patience import PATIENCE_SECONDS
+from tests.patience import until
 from tests.processes import running
 
 DOCUMENT = Path(__file__).parents[2] / "docs/python.md"
@@ -185,7 +184,7 @@ def test_what_fit_makes_is_temporary_unless_its_model_is_named(client: Client) -
     with pytest.raises(NotFound):
         client.datasets.get(stored)
     with pytest.raises(NotFound, match=first):  # a process that has it loaded answers for a second more
-        again(time.monotonic() + PATIENCE_SECONDS, lambda: copy.predict(rows))
+        until(lambda: copy.predict(rows) is None)  # it never is
     kept = clone(classifier).set_params(model="flowers").fit(rows, flowers)
     for each in (classifier, kept):
         each.close()
@@ -227,14 +226,6 @@ def test_searches_and_pipelines_train_on_the_service() -> None:
 def interrupt_once_a_job_runs(url: str) -> None:
     """Press Ctrl-C."""
     with Client(url) as client:
-        while not list(client.jobs.list(state="running")):
-            time.sleep(0.1)
+        until(lambda: list(client.jobs.list(state="running")))
     # To the main thread itself, or it would notice only when the service answers.
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-
-def again(deadline: float, ask: Callable[[], object]) -> None:
-    """Ask again and again, until it raises or the time is over."""
-    while time.monotonic() < deadline:
-        ask()
-        time.sleep(0.1)

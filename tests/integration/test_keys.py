@@ -29,6 +29,7 @@ from service.use_cases.key_ring import KeyRing
 from tests import servers
 from tests.api_process import ApiProcess, api_process
 from tests.command_line import command
+from tests.patience import until
 from tests.processes import linux_only
 from tests.raw_http import RawAnswer, connected, prediction
 from tests.served import numbers, register
@@ -252,8 +253,7 @@ def test_stream_ends_without_another_word_when_its_key_is_revoked(api: ApiProces
         pieces = stream.iter_bytes()
         assert b"retry" in next(pieces)
         keys.revoke_key(service_database, text.split("_")[1])
-        while api.client.get("/jobs", headers=headers).status_code == 200:
-            time.sleep(0.1)
+        until(lambda: api.client.get("/jobs", headers=headers).status_code != 200)
         time.sleep(QUIET_SECONDS)  # the other process follows by itself
         made = api.client.post("/jobs", json={"dataset": "iris"}, headers={"Authorization": f"Bearer {other}"})
         assert made.status_code == 202
@@ -284,8 +284,7 @@ def _check_outage(server: PostgresqlServer) -> None:
 
         assert predicted(known).status_code == 200
         server.freeze()
-        while client.get("/jobs", headers={"Authorization": f"Bearer {known}"}).status_code == 200:
-            time.sleep(0.1)
+        until(lambda: client.get("/jobs", headers={"Authorization": f"Bearer {known}"}).status_code != 200)
         assert predicted(known).status_code == 200
         assert predicted(other).status_code == 503  # which models it has, only the database knows
         unknown = predicted("sn_000000000000_" + "a" * 43)

@@ -31,7 +31,7 @@ from service.tables.importer import TableReader
 from service.tables.request import ImportRequest
 from service.use_cases.datasets import add_dataset, change_dataset
 from service.use_cases.jobs import submit_job
-from tests.api_process import ApiProcess, api_process
+from tests.api_process import END_SECONDS, ApiProcess, api_process
 from tests.patience import PATIENCE_SECONDS, until
 from tests.processes import alive, descendants, linux_only
 from tests.stopwatch import stopwatch
@@ -40,6 +40,8 @@ pytestmark = linux_only
 
 CSV_TYPE = {"Content-Type": "text/csv"}
 MEGABYTE = 1 << 20
+CUT_SECONDS = 30
+"""Less than a body may pause: who has gone is not taken for somebody slow."""
 FORM_HEAD = b'--x\r\nContent-Disposition: form-data; name="file"; filename="t.csv"\r\n\r\n'
 
 
@@ -77,7 +79,7 @@ def test_upload_that_is_cut_off_leaves_nothing(api: ApiProcess, kind: str, start
     if ending == "reset":
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
-    until(lambda: not api.open_temporary_files())
+    until(lambda: not api.open_temporary_files(), CUT_SECONDS)
     assert list(api.temporary.iterdir()) == []
     assert uploads(api) == []
     assert api.importers() == []
@@ -124,8 +126,11 @@ def test_process_that_is_asked_to_end_does_not_wait_for_an_import(api: ApiProces
         whole.sendall(content[-1:])
         # Two uploads, the logs of two importers, and the table that one of them is to write: it has been asked.
         until(lambda: len(api.open_temporary_files()) == 5)
-        api.process.send_signal(signal.SIGTERM)
-        api.process.wait(PATIENCE_SECONDS)
+        with stopwatch() as watch:
+            asked = time.monotonic()
+            api.process.send_signal(signal.SIGTERM)
+            api.process.wait(PATIENCE_SECONDS)
+            assert watch.elapsed(asked) < END_SECONDS
         for connection in (half_sent, whole):
             assert connection.recv(100).startswith(b"HTTP/1.1 503")
             connection.close()
@@ -182,7 +187,9 @@ def test_slow_import_holds_up_nobody(api: ApiProcess) -> None:
         senders = [
             threading.Thread(
                 target=lambda: answers.append(
-                    httpx.post(f"{api.client.base_url}/datasets", content=content, headers=CSV_TYPE, timeout=300)
+                    httpx.post(
+                        f"{api.client.base_url}/datasets", content=content, headers=CSV_TYPE, timeout=PATIENCE_SECONDS
+                    )
                 )
             )
             for _ in range(3)

@@ -1,6 +1,5 @@
 """The protocols while the database is down: what is in memory is served, the rest refused in each one's words."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from service.domain.owners import DEFAULT_OWNER
 from service.storage import schema
 from service.storage.database import Database
 from tests.api_process import api_process
+from tests.patience import until
 from tests.protocols.models import houses, register_one
 from tests.servers import PostgresqlServer, postgresql_server
 
@@ -52,8 +52,7 @@ def ask(client: httpx.Client, name: str) -> list[httpx.Response]:
 
 
 def wait_for_ping(client: httpx.Client, status: int) -> None:
-    while client.get("/ping").status_code != status:  # the test's time limit ends it
-        time.sleep(0.05)
+    until(lambda: client.get("/ping").status_code == status)
 
 
 def test_what_is_in_memory_is_served(server: PostgresqlServer, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from service.storage.database import Connection, Database, database_time
 from service.storage.tables import jobs as job_table
 from service.tables.importer import ImportRequest, import_table
 from tests.factories import stored_job
-from tests.patience import PATIENCE_SECONDS, until
+from tests.patience import until
 from tests.stopwatch import stopwatch
 from workers import attempt
 
@@ -59,7 +59,7 @@ def run_beside(database: Database, job_id: str = "job-1", **options: Any) -> thr
     return thread
 
 
-def finish(thread: threading.Thread, seconds: float = PATIENCE_SECONDS) -> None:
+def finish(thread: threading.Thread, seconds: float = 60) -> None:
     thread.join(seconds)
     assert not thread.is_alive()
 

@@ -2,10 +2,10 @@
 
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, cast
+from unittest import mock
 
 import pytest
 from sqlalchemy import select
@@ -23,6 +23,7 @@ from service.use_cases.datasets import add_dataset, delete_dataset
 from service.use_cases.serving import Serving
 from tests.chaos.proxy import Proxy
 from tests.factories import stored_job
+from tests.patience import until
 from tests.servers import free_port
 from tests.training.attempts import ENDLESS, SMALL, claimed, finish, newest, read, run, run_beside
 from tests.training.support import PLATEAU_AND_SAMPLE_WEIGHTS, case
@@ -30,8 +31,6 @@ from workers.epochs import ChunkEnd
 from workers.lease import Lease
 from workers.recorder import Recorder
 
-MORE_SECONDS = 0.5
-"""So long a training goes on without the store, for some epochs more."""
 CSV = b"a,b,y\n" + b"".join(b"%d,%d,%s\n" % (n % 7, n % 5, b"yes" if n % 7 > 3 else b"no") for n in range(200))
 
 
@@ -88,7 +87,8 @@ def test_worker_that_ends_while_the_store_is_down_leaves_its_state_in_the_databa
             thread = run_beside(stored, stopping=stopping)
             first = newest(stored)
             proxy.refuse()
-            time.sleep(MORE_SECONDS)
+            with mock.patch.object(through, "put", wraps=through.put) as put:
+                until(lambda: put.called)  # so there is something newer
             stopping.set()
             finish(thread)
             last = newest(stored)

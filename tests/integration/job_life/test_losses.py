@@ -244,7 +244,7 @@ def test_sweeper_gives_a_worker_that_lives_the_time_to_renew(database: Database)
     sweeper.start()
     time.sleep(SWEEP_SECONDS * 1.5)
     do(database, leases.heartbeat, living)
-    until(lambda: state(database, "dead") != JobState.RUNNING)
+    until(lambda: state(database, "dead") != JobState.RUNNING, 10 * SWEEP_SECONDS)
     sweeper.stop()
     assert [state(database, name) for name in ("living", "dead")] == [JobState.RUNNING, JobState.QUEUED]
 
