@@ -12,7 +12,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.util import find_spec
+from itertools import cycle, islice
 from pathlib import Path
 from random import SystemRandom
 
@@ -22,6 +24,8 @@ from tests.processes import alive, descendants
 MEMORY = Path("/dev/shm")
 PORTS = range(20_000, 32_000)
 """Below those of outgoing connections, one of which could take the port of a server that is down."""
+PROCESSES = 8
+"""So many processes of a test run have ports of their own."""
 
 
 def public_folder() -> Path:
@@ -37,9 +41,17 @@ def package_folder(name: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
+@cache
+def _ports() -> Iterator[int]:
+    """Return the ports of this process of a test run, one after the other: no two give the same one to two servers."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    mine = PORTS[number % PROCESSES :: PROCESSES]
+    return cycle(SystemRandom().sample(mine, len(mine)))  # hypothesis seeds the other one
+
+
 def free_port() -> int:
     """Return a port that stays free until a server takes it, and while it is down for a moment."""
-    for port in SystemRandom().sample(PORTS, len(PORTS)):  # hypothesis seeds the other one
+    for port in islice(_ports(), len(PORTS)):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) != 0:
                 return port
