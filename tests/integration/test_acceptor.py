@@ -33,7 +33,7 @@ pytestmark = linux_only
 PLAIN: dict[str, Any] = {"network": {"kind": "mlp"}}
 TWO = {"SELFNORM_API_PROCESSES": "2"}
 MANY = 10
-"""Short answers of one process, whose ids begin alike; a long one, such as the first of a model, has an id of its own."""
+"""Short answers of one process, whose ids begin alike; a long one, as the first of a model, has an id of its own."""
 ROW = prediction({"model": "numbers", "instances": [[1, 2]]})
 SLOW = prediction({"model": "slow", "instances": [[1]] * SLOW_ROWS})
 
