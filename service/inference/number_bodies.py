@@ -112,6 +112,8 @@ def _read_tensor(body: bytes) -> NumberTensor | None:
     numbers = np.frombuffer(tensor["data"].as_buffer(of_type="d"))
     if identifier is not None and not isinstance(identifier, str):
         return None
+    if any("\0" in text for text in (*texts, identifier or "")):  # which the strict reader refuses
+        return None
     return NumberTensor(*texts, numbers.reshape(shape), identifier) if min(shape) > 0 else None
 
 

@@ -62,6 +62,8 @@ def test_finding_is_told_with_the_command_that_repeats_it(capsys: pytest.Capture
 def test_quick_reader_leaves_a_nul_to_the_strict_one() -> None:
     read_numbers(b'{"rows": [[1.0, 2]], "model": "\\u0000"}')
     read_numbers(b'{"rows": [[1.0, 2]], "mo\\u0000del": "a"}')
+    for words in (b'"id": "\\u0000a", "inputs": [{"name": "x"', b'"id": "a", "inputs": [{"name": "\\u0000x"'):
+        read_numbers(b'{%b, "shape": [1, 2], "datatype": "FP64", "data": [1.0, 2.5]}]}' % words)
 
 
 @pytest.mark.filterwarnings("error")
