@@ -107,12 +107,10 @@ def _read_tensor(body: bytes) -> NumberTensor | None:
         return None
     shape = tensor["shape"].as_list()
     texts = tensor["name"], tensor["datatype"]
-    if len(shape) != 2 or set(map(type, shape)) != {int} or not all(isinstance(text, str) for text in texts):
+    if len(shape) != 2 or set(map(type, shape)) != {int} or not all(map(_is_text, texts)):
         return None
     numbers = np.frombuffer(tensor["data"].as_buffer(of_type="d"))
-    if identifier is not None and not isinstance(identifier, str):
-        return None
-    if any("\0" in text for text in (*texts, identifier or "")):  # which the strict reader refuses
+    if identifier is not None and not _is_text(identifier):
         return None
     return NumberTensor(*texts, numbers.reshape(shape), identifier) if min(shape) > 0 else None
 
@@ -184,4 +182,9 @@ def _rows(rows: Any, brackets: int) -> NDArray[np.float64] | None:
 
 
 def _is_plain(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and "\0" not in value) or isinstance(value, int | float)
+    return value is None or _is_text(value) or isinstance(value, int | float)
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is a text that the strict reader takes."""
+    return isinstance(value, str) and "\0" not in value
